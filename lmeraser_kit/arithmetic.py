@@ -1,0 +1,72 @@
+"""Where and how numbers are computed: the device, arithmetic whose bits are the same from run to run, progress bars.
+
+Bits are comparable only on one platform, one torch and one number of intra-op threads. `exact_arithmetic` fixes what
+can be fixed, `environment` names the rest, and every address and receipt carries it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import platform
+from collections.abc import Iterator
+
+import numpy as np
+import timm
+import torch
+from torch.nn.attention import SDPBackend, sdpa_kernel
+from tqdm import tqdm as plain_tqdm
+from tqdm.auto import tqdm as lab_tqdm
+
+os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # read when CUDA starts; without it cuBLAS is not exact
+
+
+def progress(steps, **options):
+    """A progress bar, for what takes more than a second: a widget in JupyterLab, plain text elsewhere.
+
+    Widgets freeze in the stored output of a batch run; only Jupyter's server sets JPY_SESSION_NAME.
+    """
+    in_lab = "JPY_SESSION_NAME" in os.environ
+    return (lab_tqdm if in_lab else plain_tqdm)(steps, delay=1.0, mininterval=1.0, **options)
+
+
+@contextlib.contextmanager
+def exact_arithmetic(threads: int) -> Iterator[None]:
+    """Deterministic kernels, no TF32, a fixed number of intra-op threads; what was set before is put back after."""
+    before = (
+        torch.are_deterministic_algorithms_enabled(),
+        torch.is_deterministic_algorithms_warn_only_enabled(),
+        torch.backends.cudnn.benchmark,
+        torch.backends.cudnn.allow_tf32,
+        torch.get_float32_matmul_precision(),
+        torch.get_num_threads(),
+    )
+    torch.use_deterministic_algorithms(True)
+    torch.backends.cudnn.benchmark = torch.backends.cudnn.allow_tf32 = False
+    torch.set_float32_matmul_precision("highest")
+    torch.set_num_threads(threads)
+    try:
+        with sdpa_kernel([SDPBackend.FLASH_ATTENTION, SDPBackend.MATH]):  # memory-efficient attention is not exact
+            yield
+    finally:
+        torch.use_deterministic_algorithms(before[0], warn_only=before[1])
+        torch.backends.cudnn.benchmark, torch.backends.cudnn.allow_tf32 = before[2:4]
+        torch.set_float32_matmul_precision(before[4])
+        torch.set_num_threads(before[5])
+
+
+def environment(device: torch.device | str, threads: int) -> dict[str, str | int]:
+    """What the bits of a result depend on besides its inputs: they can be compared only where this is the same."""
+    device = torch.device(device)
+    chip = torch.cuda.get_device_name(device) if device.type == "cuda" else torch.backends.cpu.get_cpu_capability()
+    versions = {"torch": torch.__version__, "timm": timm.__version__, "numpy": np.__version__}
+    return {**versions, "machine": platform.machine(), "device": device.type, "chip": chip, "threads": threads}
+
+
+def pick_device(device: str = "auto") -> torch.device:
+    """`auto` is CUDA where there is one, then MPS, then the CPU; any other name is torch's."""
+    if device != "auto":
+        return torch.device(device)
+    if torch.cuda.is_available():
+        return torch.device("cuda")
+    return torch.device("mps" if torch.backends.mps.is_available() else "cpu")

@@ -1,0 +1,357 @@
+"""LMEraser: fit, predict, forget, verify.
+
+The one idea: unlearning is a rebuild with a content-addressed cache. A cluster's model is a pure function of its
+samples, the recipe, the seed and the frozen backbone, so it has an address. Fitting routes every sample, computes every
+cluster's address and tunes those that the cache lacks. Forgetting removes the samples and fits again with the same
+cache: only clusters whose members changed have a new address. There is no unlearning algorithm that could be wrong.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass, replace
+
+import joblib
+import numpy as np
+import torch
+from sklearn.base import BaseEstimator, clone
+from sklearn.utils.validation import check_is_fitted
+
+from lmeraser_kit.arithmetic import environment, exact_arithmetic, progress
+from lmeraser_kit.backbone import Backbone
+from lmeraser_kit.clustering import HierarchicalClusters
+from lmeraser_kit.prompts import prompt_canvas
+from lmeraser_kit.samples import Samples, digest
+from lmeraser_kit.tuning import ClusterModel, Recipe, cluster_address, tune_cluster
+
+PREDICTION_BATCH = 64
+
+
+class ExactnessError(AssertionError):
+    """The model is not, bit for bit, what a fit on the samples that remain gives."""
+
+
+@dataclass(frozen=True, eq=False)
+class State:
+    """Everything that a fitted model keeps of private data.
+
+    Attributes:
+        samples: The samples held, in the order of their uids.
+        features: Their features, float32 (N, D); None if the partition needs none.
+        routing: The fitted partition.
+        assignment: The cluster of each sample, (N,).
+        models: The tuned clusters, by number. A cluster without samples has none.
+    """
+
+    samples: Samples
+    features: np.ndarray | None
+    routing: BaseEstimator
+    assignment: np.ndarray
+    models: dict[int, ClusterModel]
+
+    def pieces(self) -> dict[str, str]:
+        """A hash of every piece of the state, by name."""
+        features = b"" if self.features is None else self.features.tobytes()
+        parts = {
+            "samples": digest(*self.samples.digests),
+            "features": digest(features),
+            "routing": self.routing.digest(),
+            "assignment": digest(self.assignment.astype(np.int64).tobytes()),
+        }
+        return parts | {f"cluster {k}": self.models[k].digest for k in sorted(self.models)}
+
+
+@dataclass(frozen=True)
+class Receipt:
+    """What a request has done. It holds no uid and nothing else of a sample, so it may be kept.
+
+    Attributes:
+        action: `fit`, `forget` or `add`.
+        n_requested: How many samples the request named.
+        n_samples: How many samples are held after it.
+        clusters_tuned: The clusters that were tuned (again), and how many samples each has.
+        clusters_removed: The clusters that have no sample left, and so no model.
+        n_moved: Samples that stayed and changed their cluster (0 unless the routing is fitted on private features).
+        sample_gradients: The cost: samples passed forward and backward once.
+        seconds: The time that the request took.
+        hash_before: `state_hash()` before; empty for a fit.
+        hash_after: `state_hash()` after.
+        clusters_before: Every cluster's hash before, by number.
+        clusters_after: Every cluster's hash after, by number.
+        environment: Where the bits were computed; they can be compared only where it is the same.
+    """
+
+    action: str
+    n_requested: int
+    n_samples: int
+    clusters_tuned: dict[int, int]
+    clusters_removed: list[int]
+    n_moved: int
+    sample_gradients: int
+    seconds: float
+    hash_before: str
+    hash_after: str
+    clusters_before: dict[int, str]
+    clusters_after: dict[int, str]
+    environment: dict[str, str | int]
+
+
+class LMEraser(BaseEstimator):
+    """Clusters, each with its own prompt and head over a frozen backbone; exact unlearning (arXiv 2404.11056).
+
+    A scikit-learn estimator over `Samples`: arguments are stored as given, results end in an underscore.
+
+    Args:
+        backbone: The frozen backbone.
+        clusters: The partition; by default HierarchicalClusters(), fitted on public features.
+        recipe: How a cluster is tuned; by default Recipe().
+        seed: Keys every random draw of tuning.
+        n_classes: Number of classes; by default the public samples' (or, without them, the private samples').
+        n_jobs: Clusters tuned at a time (joblib); the result does not depend on it.
+        threads: Intra-op threads of each tuning; fixed, because bits may depend on it.
+        verbose: Show progress bars.
+
+    Attributes:
+        state_: All that is kept of private data.
+        public_: The public samples that the routing learns from, or None.
+        n_classes_: Number of classes.
+        environment_: Where it was fitted.
+        receipt_: What the last request has done.
+    """
+
+    def __init__(
+        self,
+        backbone: Backbone,
+        clusters: BaseEstimator | None = None,
+        recipe: Recipe | None = None,
+        seed: int = 0,
+        n_classes: int | None = None,
+        n_jobs: int | None = None,
+        threads: int = 1,
+        verbose: bool = True,
+    ):
+        self.backbone = backbone
+        self.clusters = clusters
+        self.recipe = recipe
+        self.seed = seed
+        self.n_classes = n_classes
+        self.n_jobs = n_jobs
+        self.threads = threads
+        self.verbose = verbose
+
+    def fit(self, private: Samples, public: Samples | None = None) -> LMEraser:
+        """Route the private samples, and tune every cluster that has one.
+
+        Args:
+            private: Samples that may later be forgotten. None at all gives a model that knows nothing yet.
+            public: Samples that the routing learns from, if it learns from public ones; they are never forgotten.
+
+        Raises:
+            ValueError: If arguments contradict each other or the samples; nothing has been tuned then.
+        """
+        clusters = self._clusters()
+        if clusters.fit_on == "public" and public is None:
+            raise ValueError("the partition is fitted on public features: give fit(private, public=...)")
+        clusters.check(len(private if clusters.fit_on == "private" and len(private) else public or private))
+        shared = np.intersect1d(private.uids, public.uids) if public is not None else []
+        if len(shared):
+            raise ValueError(f"uid {str(shared[0])!r} is both public and private: what is public cannot be forgotten")
+        n_classes = self.n_classes or (private if public is None else public).n_classes
+        private = replace(private, n_classes=n_classes)  # checks the labels before anything costs time
+        self.public_, self.n_classes_ = public, n_classes
+        self.environment_ = environment(self.backbone.device, self.threads)
+        self.__dict__.pop("state_", None)
+        return self._rebuild("fit", private, len(private))
+
+    def forget(self, uids: Iterable[str]) -> Receipt:
+        """Forget the samples named by `uids`: the model becomes what a fit without them gives, bit for bit.
+
+        If it raises, or is interrupted, the model is what it was before.
+
+        Args:
+            uids: Names of samples held, each once; a single name will do.
+
+        Returns:
+            What it has cost, and hashes to check it by.
+
+        Raises:
+            ValueError: If a uid is not held, or is named twice; nothing is forgotten then.
+        """
+        check_is_fitted(self, "state_")
+        remaining = self.state_.samples.without(uids)
+        return self._rebuild("forget", remaining, len(self.state_.samples) - len(remaining)).receipt_
+
+    def add(self, samples: Samples) -> Receipt:
+        """Add private samples: the model becomes what a fit with them gives, bit for bit.
+
+        Raises:
+            ValueError: If a uid is held already or public, or a shape or a label does not fit; nothing is added then.
+        """
+        check_is_fitted(self, "state_")
+        if self.public_ is not None and np.isin(samples.uids, self.public_.uids).any():
+            raise ValueError("a uid to be added is that of a public sample; what is public cannot be forgotten")
+        together = self.state_.samples + replace(samples, n_classes=self.n_classes_)
+        return self._rebuild("add", together, len(samples)).receipt_
+
+    def verify(self) -> str:
+        """Check that the model is, bit for bit, what a fit on the samples held gives: by doing that, from nothing.
+
+        It proves that the model follows from these samples alone. It does not prove that an operator kept no copy.
+
+        Returns:
+            The state's hash, which both have.
+
+        Raises:
+            ExactnessError: If one bit differs; the message names what.
+            RuntimeError: If the environment is not the one of the fit, so that bits cannot be compared.
+        """
+        check_is_fitted(self, "state_")
+        here = environment(self.backbone.device, self.threads)
+        changed = [f"{k}: {v} then, {here.get(k)} now" for k, v in self.environment_.items() if here.get(k) != v]
+        if changed:
+            raise RuntimeError(f"bits cannot be compared, the environment has changed ({'; '.join(changed)}): fit again")
+        fresh, _ = self._build(self.state_.samples, known=None)
+        held, expected = self.state_.pieces(), fresh.pieces()
+        wrong = [name for name in held | expected if held.get(name) != expected.get(name)]
+        if wrong:
+            raise ExactnessError(f"not what a fit on the {len(fresh.samples)} samples held gives: {', '.join(wrong)}")
+        return self.state_hash()
+
+    def state_hash(self) -> str:
+        """A hash of everything that the model keeps, and of what it was made with, in hex."""
+        check_is_fitted(self, "state_")
+        made_with = (self.backbone.fingerprint, json.dumps(asdict(self._recipe()), sort_keys=True), self.seed)
+        return digest("state", *made_with, self.n_classes_, json.dumps(self.state_.pieces(), sort_keys=True))
+
+    def predict_proba(self, samples: Samples | np.ndarray) -> np.ndarray:
+        """Class probabilities: one routing pass, then one prompted pass in batches that mix clusters.
+
+        Args:
+            samples: Samples, or images uint8 (N, C, H, W).
+
+        Returns:
+            Probabilities, float64 (N, n_classes).
+
+        Raises:
+            ValueError: If no cluster has a model, because every sample was forgotten.
+        """
+        check_is_fitted(self, "state_")
+        images = samples.images if isinstance(samples, Samples) else np.asarray(samples)
+        models = self.state_.models
+        if not models:
+            raise ValueError("no cluster has a model: no private sample is held (any more); add some first")
+        available = np.array(sorted(models))
+        features = None
+        if self.state_.routing.fit_on is not None:
+            features = self.backbone.features(images, self.threads)
+        votes = self.state_.routing.votes(features, available)
+        rows, columns = np.nonzero(np.broadcast_to(votes, (len(images), len(available))))
+        weights = votes[rows if len(votes) > 1 else 0, columns]
+        device, mask = self.backbone.device, self._recipe().mask(self.backbone.size, self.seed)
+        tensors = [torch.from_numpy(np.stack([getattr(models[k], name) for k in available])).to(device)
+                   for name in ("prompt", "weight", "bias")]
+        canvases = torch.stack([prompt_canvas(prompt, mask) for prompt in tensors[0]])
+        probabilities = np.zeros((len(images), self.n_classes_))
+        with exact_arithmetic(self.threads), torch.inference_mode():
+            for start in range(0, len(rows), PREDICTION_BATCH):
+                part = slice(start, start + PREDICTION_BATCH)
+                views = self.backbone.views(images[rows[part]]) + canvases[columns[part]]
+                found = self.backbone(views)[:, :, None]
+                logits = torch.bmm(tensors[1][columns[part]], found)[:, :, 0] + tensors[2][columns[part]]
+                shares = logits.double().softmax(dim=1).cpu().numpy() * weights[part, None]
+                np.add.at(probabilities, rows[part], shares)
+        return probabilities
+
+    def predict(self, samples: Samples | np.ndarray) -> np.ndarray:
+        """The most probable class of each sample, (N,) int."""
+        return self.predict_proba(samples).argmax(axis=1)
+
+    def score(self, samples: Samples, labels: np.ndarray | None = None) -> float:
+        """Accuracy on samples (or on images and labels), a share in [0, 1]."""
+        return float(np.mean(self.predict(samples) == (samples.labels if labels is None else labels)))
+
+    def sizes(self) -> dict[int, int]:
+        """How many samples each cluster with a model has, by number."""
+        check_is_fitted(self, "state_")
+        return {k: model.n_samples for k, model in self.state_.models.items()}
+
+    def _recipe(self) -> Recipe:
+        return self.recipe if self.recipe is not None else Recipe()
+
+    def _clusters(self) -> BaseEstimator:
+        return self.clusters if self.clusters is not None else HierarchicalClusters()
+
+    def _rebuild(self, action: str, samples: Samples, n_requested: int) -> LMEraser:
+        """Become the fit on `samples`, with the present state as the cache, in one assignment at the end."""
+        started, known = time.perf_counter(), getattr(self, "state_", None)
+        before = {} if known is None else {k: model.digest for k, model in known.models.items()}
+        hash_before = "" if known is None else self.state_hash()
+        state, tuned = self._build(samples, known)
+        moved = 0
+        if known is not None:
+            _, old, new = np.intersect1d(known.samples.uids, state.samples.uids, return_indices=True)
+            moved = int((known.assignment[old] != state.assignment[new]).sum())
+        self.state_ = state
+        self.receipt_ = Receipt(
+            action=action,
+            n_requested=n_requested,
+            n_samples=len(samples),
+            clusters_tuned={k: state.models[k].n_samples for k in tuned},
+            clusters_removed=sorted(before.keys() - state.models.keys()),
+            n_moved=moved,
+            sample_gradients=sum(state.models[k].n_samples for k in tuned) * self._recipe().epochs,
+            seconds=time.perf_counter() - started,
+            hash_before=hash_before,
+            hash_after=self.state_hash(),
+            clusters_before=before,
+            clusters_after={k: model.digest for k, model in state.models.items()},
+            environment=environment(self.backbone.device, self.threads),
+        )
+        return self
+
+    def _build(self, samples: Samples, known: State | None) -> tuple[State, list[int]]:
+        """The state of a fit on `samples`, and which clusters had to be tuned for it."""
+        samples = samples.sorted()
+        routing, features = clone(self._clusters()), None
+        if routing.fit_on is not None:
+            features = self._features(samples, known)
+        if routing.fit_on == "private":
+            routing.fit(features, samples.keys)
+        elif routing.fit_on == "public":
+            self._fit_public(routing, known)
+        assignment = np.zeros(0, dtype=int) if not len(samples) else routing.assign(features, samples.keys)
+        members = {int(k): samples[assignment == k] for k in np.unique(assignment)}
+        cache = {} if known is None else {model.address: model for model in known.models.values()}
+        models, missing = {}, []
+        for k, part in members.items():
+            models[k] = cache.get(cluster_address(self.backbone, part, self._recipe(), self.seed, self.threads))
+            missing += [k] if models[k] is None else []
+        for k, model in zip(missing, self._tune([members[k] for k in missing]), strict=True):
+            models[k] = model
+        return State(samples, features, routing, assignment, models), missing
+
+    def _tune(self, parts: list[Samples]) -> Iterable[ClusterModel]:
+        """Tune clusters, each by itself, n_jobs at a time."""
+        jobs = (joblib.delayed(tune_cluster)(self.backbone, p, self._recipe(), self.seed, self.threads) for p in parts)
+        tuned = joblib.Parallel(n_jobs=1 if len(parts) < 2 else self.n_jobs, return_as="generator")(jobs)
+        return progress(tuned, total=len(parts), desc="tuning clusters", unit="cluster", disable=not self.verbose)
+
+    def _features(self, samples: Samples, known: State | None) -> np.ndarray:
+        """Features of `samples`: those already known are taken, the others computed. A deleted sample's are dropped."""
+        features = np.empty((len(samples), self.backbone.n_features), dtype=np.float32)
+        missing = np.ones(len(samples), dtype=bool)
+        if known is not None:
+            _, new, old = np.intersect1d(samples.uids, known.samples.uids, return_indices=True)
+            features[new], missing[new] = known.features[old], False
+        features[missing] = self.backbone.features(samples.images[missing], self.threads, self.verbose)
+        return features
+
+    def _fit_public(self, routing: BaseEstimator, known: State | None) -> None:
+        """Fit the routing on public features; it never changes, so a known one is taken."""
+        if known is not None:
+            routing.__dict__.update(known.routing.__dict__)
+        else:
+            features = self.backbone.features(self.public_.images, self.threads, self.verbose)
+            routing.fit(features, self.public_.keys)

@@ -1,0 +1,172 @@
+"""Samples: what travels through the kit. Images, labels, and for each sample a uid that is its name for life.
+
+A uid is a name, not a hash of the content: two people may give the same image, and one of them may leave.
+Everything random about a sample is keyed by its uid (never by its position in a dataset, never by what it shows), so
+that deleting one sample does not change a single draw of another.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+
+
+@dataclass(frozen=True, eq=False)
+class Samples:
+    """Labelled images with uids.
+
+    Args:
+        images: Pixels, uint8 (N, C, H, W), C = 1 or 3. Memory-mapped arrays are kept as they are.
+        labels: Class indices, (N,), each in [0, n_classes).
+        uids: Names, (N,), unique; integers are turned into strings.
+        n_classes: Number of classes of the task; by default the largest label plus one. It stays with every slice,
+            so that the classes do not depend on who has left.
+
+    Raises:
+        ValueError: If a shape, a type, a label or a uid is not as above.
+    """
+
+    images: np.ndarray
+    labels: np.ndarray
+    uids: np.ndarray
+    n_classes: int | None = None
+
+    def __post_init__(self) -> None:
+        images, labels = np.asanyarray(self.images), np.atleast_1d(np.asarray(self.labels))
+        uids = np.atleast_1d(np.asarray(self.uids)).astype(str)
+        if images.dtype != np.uint8:
+            bad = images.dtype.kind == "f" and not np.isfinite(images).all()
+            raise ValueError(
+                f"images are {images.dtype}{' and hold NaN or infinity' if bad else ''}, expected uint8 in [0, 255]; "
+                "scale and convert them first, for instance (255 * x).round().astype('uint8')"
+            )
+        if images.ndim != 4 or images.shape[1] not in (1, 3):
+            raise ValueError(f"images have shape {images.shape}, expected (N, C, H, W) with C = 1 or 3")
+        if 0 in images.shape[2:]:
+            raise ValueError(f"images have shape {images.shape}: they have no pixels")
+        if labels.shape != (len(images),) or uids.shape != (len(images),):
+            raise ValueError(f"{len(images)} images, labels of shape {labels.shape}, uids of shape {uids.shape}")
+        if len(labels) and (not np.isfinite(labels.astype(float)).all() or (labels != np.floor(labels)).any()):
+            raise ValueError("labels must be whole numbers, and some are not")
+        labels = labels.astype(np.int64)
+        n_classes = int(labels.max(initial=0)) + 1 if self.n_classes is None else int(self.n_classes)
+        outside = np.flatnonzero((labels < 0) | (labels >= n_classes))
+        if len(outside):
+            label = labels[outside[0]]
+            raise ValueError(f"label {label} of uid {str(uids[outside[0]])!r} is outside the range 0 to {n_classes - 1}")
+        names, counts = np.unique(uids, return_counts=True)
+        if (counts > 1).any():
+            raise ValueError(f"uid {str(names[counts > 1][0])!r} occurs more than once; a uid names one sample for life")
+        for name, value in (("images", images), ("labels", labels), ("uids", uids), ("n_classes", n_classes)):
+            object.__setattr__(self, name, value)
+
+    def __len__(self) -> int:
+        return len(self.uids)
+
+    def __repr__(self) -> str:
+        return f"Samples({len(self)} images of {self.images.shape[1:]}, {self.n_classes} classes)"
+
+    def __getitem__(self, index) -> Samples:
+        """A part of the samples: by slice, index array, mask, or one position (a part of one)."""
+        index = [index] if isinstance(index, (int, np.integer)) else index
+        return Samples(self.images[index], self.labels[index], self.uids[index], self.n_classes)
+
+    def __add__(self, other: Samples) -> Samples:
+        """Both parts together. Raises ValueError if they share a uid or differ in image shape."""
+        if not isinstance(other, Samples):
+            return NotImplemented
+        if self.images.shape[1:] != other.images.shape[1:]:
+            raise ValueError(f"images of shape {other.images.shape[1:]} cannot join images of {self.images.shape[1:]}")
+        shared = np.intersect1d(self.uids, other.uids)
+        if len(shared):
+            raise ValueError(f"uid {str(shared[0])!r} is there already; a uid names one sample for life")
+        return Samples(
+            np.concatenate([self.images, other.images]),
+            np.concatenate([self.labels, other.labels]),
+            np.concatenate([self.uids, other.uids]),
+            max(self.n_classes, other.n_classes),
+        )
+
+    def positions(self, uids) -> np.ndarray:
+        """Where the samples named by `uids` are.
+
+        Raises:
+            ValueError: If a uid is unknown, or named twice.
+        """
+        uids = np.atleast_1d(np.asarray(uids)).astype(str)
+        where = {uid: i for i, uid in enumerate(self.uids.tolist())}
+        seen: set[str] = set()
+        for uid in uids.tolist():
+            if uid not in where:
+                raise ValueError(
+                    f"unknown uid {uid!r}: not among the {len(self)} samples held. It was never added, or has been "
+                    "forgotten already (no list of forgotten uids is kept)"
+                )
+            if uid in seen:
+                raise ValueError(f"uid {uid!r} is named twice in one request")
+            seen.add(uid)
+        return np.array([where[uid] for uid in uids.tolist()], dtype=np.int64)
+
+    def without(self, uids) -> Samples:
+        """The samples that remain when those named by `uids` have left. Raises ValueError for an unknown uid."""
+        keep = np.ones(len(self), dtype=bool)
+        keep[self.positions(uids)] = False
+        return self[keep]
+
+    def sorted(self) -> Samples:
+        """The same samples in the order of their uids: the order of arrival must not matter."""
+        return self[np.argsort(self.uids, kind="stable")]
+
+    @cached_property
+    def keys(self) -> np.ndarray:
+        """A 64-bit key of each uid, (N,) uint64: the name under which its random numbers are drawn."""
+        hashed = b"".join(hashlib.blake2b(uid.encode(), digest_size=8).digest() for uid in self.uids.tolist())
+        return np.frombuffer(hashed, dtype=np.uint64)
+
+    @cached_property
+    def digests(self) -> list[str]:
+        """A hash of each sample's uid, label and pixels, in hex."""
+        return [
+            digest("sample", uid, int(label), image.shape, np.ascontiguousarray(image).tobytes())
+            for uid, label, image in zip(self.uids.tolist(), self.labels, self.images, strict=True)
+        ]
+
+
+def digest(*parts) -> str:
+    """SHA-256 over parts, in hex. Every part is preceded by its length, so that no two lists of parts run together."""
+    total = hashlib.sha256()
+    for part in parts:
+        data = part if isinstance(part, bytes) else str(part).encode()
+        total.update(len(data).to_bytes(8, "little") + data)
+    return total.hexdigest()
+
+
+def keyed_uniform(seed: int, keys: np.ndarray, epoch: int, columns: int) -> np.ndarray:
+    """Random numbers of each sample for one epoch: a pure function of (seed, uid, epoch), one row a sample.
+
+    A generator object has a state, and whoever draws first changes what the next one gets. Here row i depends on
+    keys[i] and nothing else. The mixing function is SplitMix64's (Steele, Lea and Flood, OOPSLA 2014).
+
+    Args:
+        seed: The run's seed.
+        keys: `Samples.keys`, (N,) uint64.
+        epoch: Which epoch; any non-negative number that sets one use apart from another.
+        columns: How many numbers per sample.
+
+    Returns:
+        Uniform in [0, 1), float64 (N, columns).
+    """
+
+    def mix(x: np.ndarray) -> np.ndarray:
+        x = x + np.uint64(0x9E3779B97F4A7C15)
+        x = (x ^ (x >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+        x = (x ^ (x >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+        return x ^ (x >> np.uint64(31))
+
+    with np.errstate(over="ignore"):  # arithmetic modulo 2^64 is what is wanted
+        run = mix(mix(np.array([seed % 2**64], dtype=np.uint64)) + np.uint64(epoch))
+        state = mix(keys ^ run)[:, None] + mix(np.arange(columns, dtype=np.uint64))
+        return (mix(state) >> np.uint64(11)) * 2.0**-53

@@ -1,0 +1,106 @@
+"""What pre-training and tuning share: the loop, its schedule, its batches, and augmentation keyed by sample.
+
+Nothing here has a state of its own: order and augmentation are keyed by (seed, uid, epoch), the schedule's length by
+the samples at hand, so that training one set of samples cannot be felt in the training of another.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable, Iterator
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+
+from lmeraser_kit.samples import keyed_uniform
+
+AUGMENTATION_DRAWS = 5
+
+
+def warmup_cosine(step: int, total: int, warmup: float) -> float:
+    """Learning rate factor: linear over the first `warmup` share of the steps, then cosine to 0 (the paper's)."""
+    warm = warmup * total
+    if step < warm:
+        return (step + 1) / (warm + 1)
+    return 0.5 * (1 + math.cos(math.pi * (step - warm) / max(total - warm, 1)))
+
+
+def augment(
+    views: torch.Tensor, draws: np.ndarray, shift: float = 0.0, rotate: float = 0.0, zoom: float = 0.0, flip=False
+) -> torch.Tensor:
+    """Move, turn, zoom and mirror every image by its own draws, the whole batch at once.
+
+    Args:
+        views: Normalised pixels, (B, 3, S, S).
+        draws: Keyed uniform numbers, (B, 5).
+        shift: Largest translation, as a share of the side, in each direction; pixels at the border are repeated.
+        rotate: Largest rotation in degrees.
+        zoom: Largest change of size, as a share.
+        flip: Mirror left and right with probability one half.
+
+    Returns:
+        The augmented views, (B, 3, S, S); the views themselves if nothing is to be done.
+    """
+    if not (shift or rotate or zoom or flip):
+        return views
+    signed = 2 * torch.as_tensor(draws, dtype=torch.float32).to(views.device) - 1
+    angle, size = signed[:, 0] * math.radians(rotate), 1 + signed[:, 1] * zoom
+    mirror = torch.where((signed[:, 4] < 0) & flip, -1.0, 1.0)
+    cos, sin = size * torch.cos(angle), size * torch.sin(angle)
+    offset = 2 * shift * signed[:, 2:4]  # affine_grid's side is 2 long
+    matrix = torch.stack([cos * mirror, -sin, offset[:, 0], sin * mirror, cos, offset[:, 1]], 1).view(-1, 2, 3)
+    grid = F.affine_grid(matrix, list(views.shape), align_corners=False)
+    return F.grid_sample(views, grid, mode="bilinear", padding_mode="border", align_corners=False)
+
+
+def minibatches(keys: np.ndarray, seed: int, epoch: int, batch_size: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """One epoch's batches: the samples in the order of their own random numbers, in parts of nearly equal size.
+
+    Yields:
+        Positions (B,), and these samples' draws for `augment`, (B, 5).
+    """
+    draws = keyed_uniform(seed, keys, epoch, AUGMENTATION_DRAWS + 1)
+    order = np.argsort(draws[:, -1], kind="stable")
+    for rows in np.array_split(order, math.ceil(len(keys) / batch_size)):
+        yield rows, draws[rows, :-1]
+
+
+def train(
+    loss_of: Callable[[np.ndarray, np.ndarray], torch.Tensor],
+    optimiser: torch.optim.Optimizer,
+    keys: np.ndarray,
+    epochs: Iterable[int],
+    batch_size: int,
+    seed: int,
+    warmup: float,
+) -> list[float]:
+    """Minimise a loss over minibatches, with warm-up and cosine.
+
+    Args:
+        loss_of: Mean loss of a batch, from its positions (B,) and draws (B, 5).
+        optimiser: Holds the parameters, and for each group its peak learning rate.
+        keys: `Samples.keys`, (N,).
+        epochs: The numbers of the epochs; a progress bar may be wrapped round them.
+        batch_size: Largest batch.
+        seed: Keys the order and the draws.
+        warmup: Share of the steps over which the rate rises.
+
+    Returns:
+        The mean loss over each epoch's samples.
+    """
+    epochs = list(epochs) if not hasattr(epochs, "__len__") else epochs
+    total = len(epochs) * math.ceil(len(keys) / batch_size)
+    schedule = torch.optim.lr_scheduler.LambdaLR(optimiser, lambda step: warmup_cosine(step, total, warmup))
+    losses = []
+    for epoch in epochs:
+        summed = 0.0
+        for rows, draws in minibatches(keys, seed, epoch, batch_size):
+            loss = loss_of(rows, draws)
+            optimiser.zero_grad()
+            loss.backward()
+            optimiser.step()
+            schedule.step()
+            summed += loss.item() * len(rows)
+        losses.append(summed / len(keys))
+    return losses

@@ -1,0 +1,177 @@
+"""Tuning one cluster: its prompt and its head, as one pure function of its samples.
+
+LMEraser (arXiv 2404.11056) tunes a visual prompt and a linear head for every cluster. The published code tunes all of
+them with one optimiser, one schedule and mixed batches, so each has felt every sample. `tune_cluster` reads nothing
+but its arguments; that alone makes forgetting exact.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+
+from lmeraser_kit.arithmetic import environment, exact_arithmetic
+from lmeraser_kit.backbone import Backbone
+from lmeraser_kit.prompts import PROMPTS, prompt_canvas, prompt_mask
+from lmeraser_kit.samples import Samples, digest
+from lmeraser_kit.training import augment, train
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """How a cluster is tuned. SGD with momentum, linear warm-up then cosine; prompt and head have rates of their own.
+
+    Attributes:
+        prompt: `frame` (the paper), `patch`, `random-patch` or `none` (the head alone).
+        prompt_size: The frame's width, or the patch's side, as a share of the input's side (the paper: 30 / 224).
+        prompt_std: Standard deviation of the prompt's start, in normalised pixel units (the paper: 1).
+        prompt_lr: Peak learning rate of the prompt.
+        head_lr: Peak learning rate of the head.
+        epochs: Passes over the cluster's samples.
+        batch_size: Largest batch, in samples.
+        momentum: SGD's momentum.
+        weight_decay: SGD's weight decay, on the head only.
+        warmup: Share of the steps over which the rates rise.
+        shift: Augmentation: largest translation, as a share of the side.
+        rotate: Augmentation: largest rotation, in degrees.
+        zoom: Augmentation: largest change of size, as a share.
+        flip: Augmentation: mirror left and right with probability one half.
+
+    Raises:
+        ValueError: If a value is out of its range.
+    """
+
+    prompt: str = "frame"
+    prompt_size: float = 30 / 224
+    prompt_std: float = 0.0
+    prompt_lr: float = 1.0
+    head_lr: float = 0.1
+    epochs: int = 10
+    batch_size: int = 32
+    momentum: float = 0.9
+    weight_decay: float = 0.0
+    warmup: float = 0.2
+    shift: float = 0.0
+    rotate: float = 0.0
+    zoom: float = 0.0
+    flip: bool = False
+
+    def __post_init__(self) -> None:
+        if self.prompt not in PROMPTS:
+            raise ValueError(f"unknown prompt {self.prompt!r}; one of: {', '.join(PROMPTS)}")
+        ranges = {
+            "prompt_size": (self.prompt_size, 0 < self.prompt_size <= 1, "in (0, 1]"),
+            "epochs": (self.epochs, self.epochs >= 1 and self.epochs == int(self.epochs), "a whole number from 1"),
+            "batch_size": (self.batch_size, self.batch_size >= 1, "at least 1"),
+            "momentum": (self.momentum, 0 <= self.momentum < 1, "in [0, 1)"),
+            "warmup": (self.warmup, 0 <= self.warmup < 1, "in [0, 1)"),
+        }
+        for name in ("prompt_lr", "head_lr", "prompt_std", "weight_decay", "shift", "rotate", "zoom"):
+            ranges[name] = (getattr(self, name), 0 <= getattr(self, name) < float("inf"), "a finite number, at least 0")
+        for name, (value, fits, expected) in ranges.items():
+            if not fits:
+                raise ValueError(f"Recipe.{name} is {value!r}, expected {expected}")
+
+    def mask(self, size: int, seed: int) -> np.ndarray:
+        """The pixels that the prompt covers, bool (size, size)."""
+        return prompt_mask(self.prompt, self.prompt_size, size, seed)
+
+
+@dataclass(frozen=True, eq=False)
+class ClusterModel:
+    """What tuning a cluster leaves: a prompt and a head. All of it is deleted when a member leaves.
+
+    Attributes:
+        prompt: Values of the prompted pixels in normalised units, float32 (3, P).
+        weight: The head's weight, float32 (n_classes, D).
+        bias: The head's bias, float32 (n_classes,).
+        losses: Mean cross-entropy of each epoch, in nats, float64 (epochs,).
+        n_samples: How many samples the cluster has.
+        address: Hash of everything that the above is computed from.
+    """
+
+    prompt: np.ndarray
+    weight: np.ndarray
+    bias: np.ndarray
+    losses: np.ndarray
+    n_samples: int
+    address: str
+
+    @cached_property
+    def digest(self) -> str:
+        """A hash of every bit that the cluster keeps, in hex."""
+        arrays = (self.prompt, self.weight, self.bias, self.losses)
+        return digest("cluster", self.address, self.n_samples, *(part for a in arrays for part in (a.shape, a.tobytes())))
+
+
+def cluster_address(backbone: Backbone, samples: Samples, recipe: Recipe, seed: int, threads: int = 1) -> str:
+    """The address of a cluster's model: a hash of exactly what it is a function of, in hex.
+
+    That is: uid, label and pixels of every member (in the order of uids, so that the order of arrival does not
+    matter), the number of classes, the recipe, the seed, the frozen backbone, and the environment that rounds.
+    """
+    return digest(
+        "address",
+        *sorted(samples.digests),
+        samples.n_classes,
+        json.dumps(dataclasses.asdict(recipe), sort_keys=True),
+        seed,
+        backbone.fingerprint,
+        json.dumps(environment(backbone.device, threads), sort_keys=True),
+    )
+
+
+def tune_cluster(backbone: Backbone, samples: Samples, recipe: Recipe, seed: int, threads: int = 1) -> ClusterModel:
+    """Tune the prompt and the head of one cluster. A pure function: the same arguments give the same bits.
+
+    Args:
+        backbone: The frozen backbone.
+        samples: The cluster's members, at least one; their order does not matter.
+        recipe: How to tune.
+        seed: Keys the prompt's start, the order of the samples and their augmentation (with uid and epoch).
+        threads: Intra-op threads; bits may depend on it.
+
+    Returns:
+        The cluster's model. It has cost `len(samples) * recipe.epochs` sample gradients.
+
+    Raises:
+        ValueError: If there is no sample.
+        FloatingPointError: If the loss is not finite (a rate is too high).
+    """
+    if not len(samples):
+        raise ValueError("a cluster without samples has no model")
+    samples = samples.sorted()
+    device, mask = backbone.device, recipe.mask(backbone.size, seed)
+    start = torch.randn(3, int(mask.sum()), generator=torch.Generator().manual_seed(seed)) * recipe.prompt_std
+    prompt = start.to(device).requires_grad_(recipe.prompt != "none")
+    weight = torch.zeros(samples.n_classes, backbone.n_features, device=device, requires_grad=True)
+    bias = torch.zeros(samples.n_classes, device=device, requires_grad=True)
+    labels = torch.from_numpy(samples.labels).to(device)
+
+    def loss_of(rows: np.ndarray, draws: np.ndarray) -> torch.Tensor:
+        views = augment(backbone.views(samples.images[rows]), draws, recipe.shift, recipe.rotate, recipe.zoom, recipe.flip)
+        features = backbone(views + prompt_canvas(prompt, mask))
+        return F.cross_entropy(F.linear(features, weight, bias), labels[rows])
+
+    groups = [{"params": [weight, bias], "lr": recipe.head_lr, "weight_decay": recipe.weight_decay}]
+    if prompt.requires_grad:
+        groups.append({"params": [prompt], "lr": recipe.prompt_lr})
+    with exact_arithmetic(threads):
+        optimiser = torch.optim.SGD(groups, momentum=recipe.momentum)
+        losses = train(
+            loss_of, optimiser, samples.keys, range(recipe.epochs), recipe.batch_size, seed, warmup=recipe.warmup
+        )
+    if not np.isfinite(losses).all():
+        raise FloatingPointError(
+            f"the loss of a cluster of {len(samples)} samples is not finite: lower prompt_lr ({recipe.prompt_lr}) "
+            f"or head_lr ({recipe.head_lr})"
+        )
+    arrays = [tensor.detach().cpu().numpy() for tensor in (prompt, weight, bias)]
+    address = cluster_address(backbone, samples, recipe, seed, threads)
+    return ClusterModel(*arrays, np.array(losses), len(samples), address)
