@@ -1,23 +1,32 @@
-"""lmeraser_kit: exact unlearning by adaptive prompt tuning (LMEraser, arXiv 2404.11056)."""
+"""lmeraser_kit: exact unlearning by adaptive prompt tuning (LMEraser, arXiv 2404.11056).
 
-from lmeraser_kit.backbone import Backbone
-from lmeraser_kit.clustering import HashClusters, HierarchicalClusters, SingleCluster
-from lmeraser_kit.datasets import load_dataset
-from lmeraser_kit.eraser import ExactnessError, LMEraser, Receipt
-from lmeraser_kit.samples import Samples
-from lmeraser_kit.tuning import ClusterModel, Recipe, tune_cluster
+Names are imported when they are first used: collecting runs or drawing figures must not wait for torch.
+"""
 
-__all__ = [
-    "Backbone",
-    "ClusterModel",
-    "ExactnessError",
-    "HashClusters",
-    "HierarchicalClusters",
-    "LMEraser",
-    "Receipt",
-    "Recipe",
-    "Samples",
-    "SingleCluster",
-    "load_dataset",
-    "tune_cluster",
-]
+import importlib
+
+_HOME = {
+    "Backbone": "backbone",
+    "ClusterModel": "tuning",
+    "ExactnessError": "eraser",
+    "HashClusters": "clustering",
+    "HierarchicalClusters": "clustering",
+    "LMEraser": "eraser",
+    "Receipt": "eraser",
+    "Recipe": "tuning",
+    "Samples": "samples",
+    "SingleCluster": "clustering",
+    "load_dataset": "datasets",
+    "tune_cluster": "tuning",
+}
+__all__ = list(_HOME)  # noqa: PLE0605
+
+
+def __getattr__(name: str):
+    if name not in _HOME:
+        raise AttributeError(f"module 'lmeraser_kit' has no attribute {name!r}")
+    return getattr(importlib.import_module(f"lmeraser_kit.{_HOME[name]}"), name)
+
+
+def __dir__() -> list[str]:
+    return __all__

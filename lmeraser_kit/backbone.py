@@ -43,8 +43,10 @@ class Backbone:
     """
 
     def __init__(self, architecture: str, arguments: dict, state: dict, data_config: dict, device: str = "auto"):
-        self.architecture, self.arguments, self.data_config = architecture, dict(arguments), dict(data_config)
-        self.model = create_model(architecture, **arguments)
+        self.architecture, self.arguments = architecture, dict(arguments)
+        self.data_config = {k: tuple(v) if isinstance(v, list) else v for k, v in data_config.items()}
+        with torch.random.fork_rng():  # the weights that creation draws are replaced at once
+            self.model = create_model(architecture, **arguments)
         self.model.load_state_dict(state)
         self.model.requires_grad_(False).eval()
         self.to(device)
@@ -208,7 +210,9 @@ class Backbone:
         return cls(name, arguments, state, config, device)
 
     @classmethod
-    def train(cls, public: Samples, epochs: int = 60, seed: int = 0, device: str = "auto", **arguments) -> Backbone:
+    def train(
+        cls, public: Samples, epochs: int = 90, seed: int = 0, device: str = "auto", threads: int = 1, **arguments
+    ) -> Backbone:
         """Pre-train a small ViT (timm's class) on public samples, supervised, with augmentation.
 
         Args:
@@ -216,6 +220,7 @@ class Backbone:
             epochs: Passes over the public samples.
             seed: Keys the initial weights, the order and the augmentation.
             device: `auto`, or a torch device.
+            threads: Intra-op threads; bits may depend on it.
             **arguments: Replace entries of SMALL_VIT (img_size, patch_size, embed_dim, depth, num_heads).
 
         Returns:
@@ -244,8 +249,9 @@ class Backbone:
             return F.cross_entropy(head(model(views)), labels[rows], label_smoothing=0.1)
 
         bar = progress(range(epochs), desc="pre-training on public samples", unit="epoch")
-        with exact_arithmetic(torch.get_num_threads()):
+        with exact_arithmetic(threads):
             train(loss_of, optimiser, public.keys, bar, batch_size=64, seed=seed, warmup=0.1)
+        model.zero_grad()
         model.requires_grad_(False).eval()
         return backbone
 

@@ -314,13 +314,7 @@ class LMEraser(BaseEstimator):
     def _build(self, samples: Samples, known: State | None) -> tuple[State, list[int]]:
         """The state of a fit on `samples`, and which clusters had to be tuned for it."""
         samples = samples.sorted()
-        routing, features = clone(self._clusters()), None
-        if routing.fit_on is not None:
-            features = self._features(samples, known)
-        if routing.fit_on == "private":
-            routing.fit(features, samples.keys)
-        elif routing.fit_on == "public":
-            self._fit_public(routing, known)
+        routing, features = self._route(samples, known)
         assignment = np.zeros(0, dtype=int) if not len(samples) else routing.assign(features, samples.keys)
         members = {int(k): samples[assignment == k] for k in np.unique(assignment)}
         cache = {} if known is None else {model.address: model for model in known.models.values()}
@@ -331,6 +325,19 @@ class LMEraser(BaseEstimator):
         for k, model in zip(missing, self._tune([members[k] for k in missing]), strict=True):
             models[k] = model
         return State(samples, features, routing, assignment, models), missing
+
+    def _route(self, samples: Samples, known: State | None) -> tuple[BaseEstimator, np.ndarray | None]:
+        """The partition, fitted, and the features of `samples` if it needs any."""
+        routing = clone(self._clusters())
+        if routing.fit_on is None:
+            return routing, None
+        features = self._features(samples, known)
+        if routing.fit_on == "private":
+            return routing.fit(features, samples.keys), features
+        if known is not None:  # public samples never leave, so what was learnt from them stays
+            return known.routing, features
+        public = self.backbone.features(self.public_.images, self.threads, self.verbose)
+        return routing.fit(public, self.public_.keys), features
 
     def _tune(self, parts: list[Samples]) -> Iterable[ClusterModel]:
         """Tune clusters, each by itself, n_jobs at a time."""
@@ -347,11 +354,3 @@ class LMEraser(BaseEstimator):
             features[new], missing[new] = known.features[old], False
         features[missing] = self.backbone.features(samples.images[missing], self.threads, self.verbose)
         return features
-
-    def _fit_public(self, routing: BaseEstimator, known: State | None) -> None:
-        """Fit the routing on public features; it never changes, so a known one is taken."""
-        if known is not None:
-            routing.__dict__.update(known.routing.__dict__)
-        else:
-            features = self.backbone.features(self.public_.images, self.threads, self.verbose)
-            routing.fit(features, self.public_.keys)

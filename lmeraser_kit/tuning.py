@@ -51,7 +51,7 @@ class Recipe:
     prompt_size: float = 30 / 224
     prompt_std: float = 0.0
     prompt_lr: float = 1.0
-    head_lr: float = 0.1
+    head_lr: float = 0.03
     epochs: int = 10
     batch_size: int = 32
     momentum: float = 0.9

@@ -1,0 +1,46 @@
+"""LMEraser's exact peers by name. They are the same machine with another partition or another recipe.
+
+Retraining from scratch is `one prompt`: every request tunes the only cluster again.
+"""
+
+from __future__ import annotations
+
+import difflib
+from dataclasses import replace
+
+from lmeraser_kit.backbone import Backbone
+from lmeraser_kit.clustering import HashClusters, HierarchicalClusters, SingleCluster
+from lmeraser_kit.eraser import LMEraser
+from lmeraser_kit.tuning import Recipe
+
+# name: (partition for a number of clusters, whether a prompt is tuned)
+METHODS = {
+    "lmeraser": (HierarchicalClusters, True),  # a prompt and a head per cluster, routed by public prototypes
+    "lmeraser, private routing": (lambda k: HierarchicalClusters(k, fit_on="private"), True),  # the paper's routing
+    "cluster heads": (HierarchicalClusters, False),  # LMEraser without prompts
+    "hashed clusters": (HashClusters, True),  # SISA's partition: all shards vote
+    "one prompt": (lambda k: SingleCluster(), True),
+    "one head": (lambda k: SingleCluster(), False),  # linear probe by SGD
+}
+
+
+def build_method(name: str, backbone: Backbone, n_clusters: int, recipe: Recipe, **options) -> LMEraser:
+    """An unfitted estimator of a method.
+
+    Args:
+        name: One of METHODS.
+        backbone: The frozen backbone.
+        n_clusters: Number of clusters, where the method has any.
+        recipe: How to tune; the methods without a prompt leave the prompt out of it.
+        **options: Further arguments of LMEraser (seed, n_jobs, ...).
+
+    Raises:
+        ValueError: If the name is unknown.
+    """
+    if name not in METHODS:
+        near = difflib.get_close_matches(name, METHODS, 1)
+        hint = f" Did you mean {near[0]!r}?" if near else ""
+        raise ValueError(f"unknown method {name!r}; one of: {', '.join(METHODS)}.{hint}")
+    partition, prompted = METHODS[name]
+    recipe = recipe if prompted else replace(recipe, prompt="none")
+    return LMEraser(backbone, partition(n_clusters), recipe, **options)

@@ -1,0 +1,241 @@
+"""One papermill run made strict, and many runs made a table.
+
+papermill warns about an unknown parameter and goes on, and passes on any type. Here a run is refused before its kernel
+starts if a parameter is unknown or ill-typed. A run leaves a folder: `executed.ipynb`, `params.yaml`, `manifest.json`
+(where, when, with what, on which data), `metrics.json` and what else the notebook saves there.
+
+    python -m lmeraser_kit.runs notebooks/04_unlearning.ipynb results/mine -y "{n_clusters: 4}"
+"""
+
+from __future__ import annotations
+
+import argparse
+import difflib
+import itertools
+import json
+import os
+import platform
+import subprocess
+import sys
+import tempfile
+import time
+from importlib import metadata
+from pathlib import Path
+
+import nbformat
+import pandas as pd
+import papermill
+import yaml
+from nbclient.exceptions import DeadKernelError
+from papermill.exceptions import PapermillExecutionError
+
+PROJECT = Path(__file__).parents[1]
+TYPES = {"int": int, "float": (int, float), "str": str, "bool": bool, "list": list}
+VERSIONS = ("lmeraser-kit", "torch", "torchvision", "timm", "numpy", "scikit-learn", "papermill")
+KERNEL_STARTS = 3  # parallel kernels now and then collide on a port, or die at their start
+
+
+def check_parameters(notebook: Path | str, parameters: dict) -> dict:
+    """The notebook's parameters with these values, or a refusal.
+
+    Raises:
+        ValueError: If the notebook cannot be read or has no parameters cell, or a parameter is unknown or ill-typed.
+    """
+    if not Path(notebook).is_file():
+        raise ValueError(f"no notebook {notebook}")
+    try:
+        cells = nbformat.read(notebook, as_version=4).cells
+        known = papermill.inspect_notebook(str(notebook))
+    except Exception as error:
+        raise ValueError(f"{notebook} is not a readable notebook ({type(error).__name__}: {error})") from error
+    if not any("parameters" in cell.metadata.get("tags", []) for cell in cells):
+        raise ValueError(f"{notebook} has no cell tagged 'parameters'")
+    for name, value in parameters.items():
+        if name not in known:
+            near = difflib.get_close_matches(name, known, 1)
+            hint = f"did you mean {near[0]!r}?" if near else f"it has: {', '.join(known)}"
+            raise ValueError(f"{Path(notebook).name} has no parameter {name!r}; {hint}")
+        kind = known[name]["inferred_type_name"]
+        expected = TYPES.get(kind, object)
+        if not isinstance(value, expected) or (isinstance(value, bool) and kind in ("int", "float")):
+            raise ValueError(f"parameter {name!r} of {Path(notebook).name} is {value!r}, expected {kind}")
+    return parameters
+
+
+def expand(grid: dict) -> list[dict]:
+    """Every combination of a grid: a list is swept over, anything else is fixed; `[[a, b]]` passes a list.
+
+    Raises:
+        ValueError: If the grid, or a list in it, is empty.
+    """
+    if not isinstance(grid, dict) or not grid:
+        raise ValueError(f"an empty parameter grid: {grid!r}; give at least one parameter, such as seed: [0]")
+    for name, values in grid.items():
+        if isinstance(values, list) and not values:
+            raise ValueError(f"parameter {name!r} of the grid has an empty list of values")
+    swept = [values if isinstance(values, list) else [values] for values in grid.values()]
+    return [dict(zip(grid, values, strict=True)) for values in itertools.product(*swept)]
+
+
+def plan(config: dict, notebooks: Path | str = PROJECT / "notebooks") -> dict[tuple[str, str], dict]:
+    """The runs of a profile: (notebook, run's name) -> parameters. Everything is checked before anything runs.
+
+    A profile's entry may be a list of grids. A run is named by the parameters that are swept.
+
+    Raises:
+        ValueError: If a grid is empty, a notebook or a parameter is unknown, or two runs have one name.
+    """
+    runs: dict[tuple[str, str], dict] = {}
+    if not config.get("notebooks"):
+        raise ValueError("the profile names no notebooks: nothing would run")
+    for notebook, grids in config["notebooks"].items():
+        grids = grids if isinstance(grids, list) else [grids]
+        swept = {name for grid in grids for name, values in (grid or {}).items() if isinstance(values, list)}
+        for parameters in itertools.chain.from_iterable(map(expand, grids)):
+            name = "_".join(f"{k}-{parameters[k]}" for k in sorted(swept & parameters.keys())) or "only"
+            name = "".join(c if c.isalnum() or c in "-_." else "-" for c in name)
+            if (notebook, name) in runs:
+                raise ValueError(f"two runs of {notebook} are named {name!r}: a value occurs twice in the grid")
+            runs[notebook, name] = check_parameters(Path(notebooks) / f"{notebook}.ipynb", parameters)
+    return runs
+
+
+def run_notebook(notebook: Path | str, folder: Path | str, parameters: dict) -> dict:
+    """Execute a notebook with papermill, strictly, and leave a manifest.
+
+    Args:
+        notebook: The notebook.
+        folder: Where the run's files go; the notebook gets it as its parameter `output`.
+        parameters: Values for its parameters.
+
+    Returns:
+        The manifest.
+
+    Raises:
+        ValueError: If a parameter is refused; nothing has started then.
+        PapermillExecutionError: If a cell fails; `failed.ipynb` and the manifest are left to look at.
+    """
+    check_parameters(notebook, parameters)
+    folder = Path(folder).resolve()
+    folder.mkdir(parents=True, exist_ok=True)
+    manifest = {
+        "notebook": Path(notebook).name,
+        "parameters": parameters,
+        **git_state(),
+        "started": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
+        "versions": {"python": platform.python_version(), **{name: metadata.version(name) for name in VERSIONS}},
+        "machine": {"platform": platform.platform(), "cores": os.cpu_count()},
+        "status": "failed",
+    }
+    (folder / "params.yaml").write_text(yaml.safe_dump(parameters, sort_keys=True))
+    for stale in ("executed.ipynb", "failed.ipynb", "metrics.json", "manifest.json"):
+        (folder / stale).unlink(missing_ok=True)
+    partial, started = folder / "partial.ipynb", time.perf_counter()
+    try:
+        _execute(notebook, partial, {**parameters, "output": str(folder)})
+        manifest |= {"status": "ok", **json.loads((folder / "metrics.json").read_text())["context"]}
+        os.replace(partial, folder / "executed.ipynb")
+    except BaseException:
+        if partial.is_file():
+            os.replace(partial, folder / "failed.ipynb")
+        raise
+    finally:
+        manifest["seconds"] = round(time.perf_counter() - started, 2)
+        write_json(folder / "manifest.json", manifest)
+    return manifest
+
+
+def _execute(notebook: Path | str, executed: Path, parameters: dict) -> None:
+    for attempt in range(1, KERNEL_STARTS + 1):
+        try:
+            papermill.execute_notebook(
+                str(notebook), str(executed), parameters, kernel_name="python3", progress_bar=False, start_timeout=180
+            )
+            return
+        except (DeadKernelError, RuntimeError) as error:
+            if isinstance(error, PapermillExecutionError) or attempt == KERNEL_STARTS:
+                raise
+            print(f"the kernel died ({error}); starting again", file=sys.stderr)
+
+
+def git_state() -> dict:
+    """The commit, and whether the tree was clean (results aside); None outside a git checkout."""
+
+    def git(*words: str) -> str | None:
+        done = subprocess.run(["git", "-C", str(PROJECT), *words], capture_output=True, text=True)
+        return done.stdout.strip() if done.returncode == 0 else None
+
+    status = git("status", "--porcelain", "--", ".", ":!results")
+    return {"commit": git("rev-parse", "HEAD"), "clean": None if status is None else status == ""}
+
+
+def output_folder(output: str, notebook: str) -> Path:
+    """The folder that a notebook writes to: its parameter `output`, or results/lab/NOTEBOOK when that is empty."""
+    folder = Path(output) if output else PROJECT / "results" / "lab" / notebook
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder
+
+
+def save_metrics(folder: Path | str, metrics: dict, **context) -> Path:
+    """Write a notebook's answer, to be collected. The context (device, seed, hashes of data and weights) goes to the
+    manifest."""
+    return write_json(Path(folder) / "metrics.json", {"metrics": metrics, "context": context})
+
+
+def write_json(path: Path, content: dict) -> Path:
+    """Write JSON, whole or not at all."""
+    with tempfile.NamedTemporaryFile("w", dir=path.parent, suffix=".partial", delete=False) as partial:
+        json.dump(content, partial, indent=1, default=float)
+        partial.write("\n")
+    os.chmod(partial.name, 0o644)
+    os.replace(partial.name, path)
+    return path
+
+
+def collect(root: Path | str, notebook: str, table: str | None = None) -> pd.DataFrame:
+    """All successful runs of one notebook below a folder, in one frame.
+
+    Args:
+        root: A profile's folder, results/PROFILE.
+        notebook: The notebook's name, without `.ipynb`.
+        table: A CSV that each run wrote, such as `requests.csv`; by default one row a run, from its metrics.
+
+    Returns:
+        Parameters, metrics (or the table's columns) and the name of the run.
+    """
+    frames = []
+    for path in sorted(Path(root).glob(f"runs/{notebook}/*/manifest.json")):
+        manifest = json.loads(path.read_text())
+        if manifest["status"] != "ok":
+            continue
+        if table is None:
+            rows = pd.DataFrame([json.loads((path.parent / "metrics.json").read_text())["metrics"]])
+        else:
+            rows = pd.read_csv(path.parent / table)
+        first = {k: v for k, v in {"run": path.parent.name, **manifest["parameters"]}.items() if k not in rows}
+        frames.append(pd.DataFrame(first, index=rows.index).join(rows))
+    return pd.concat(frames, ignore_index=True) if frames else pd.DataFrame()
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """The command line: run one notebook."""
+    parser = argparse.ArgumentParser(prog="python -m lmeraser_kit.runs", description="Run one notebook, strictly.")
+    parser.add_argument("notebook", type=Path)
+    parser.add_argument("folder", type=Path, help="where the run's files go")
+    parser.add_argument("-y", "--yaml", default="{}", help="parameters, as YAML: '{n_clusters: 4}'")
+    options = parser.parse_args(arguments)
+    name = f"{options.notebook.stem}/{options.folder.name}"
+    try:
+        manifest = run_notebook(options.notebook, options.folder, yaml.safe_load(options.yaml) or {})
+    except ValueError as error:
+        print(f"{name}: {error}", file=sys.stderr)
+        return 2
+    except PapermillExecutionError as error:
+        print(f"{name}: FAILED in this cell:\n{error.source}\n{error}see {options.folder}/failed.ipynb", file=sys.stderr)
+        return 1
+    print(f"{name}: done in {manifest['seconds']:.0f} s")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

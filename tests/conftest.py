@@ -1,0 +1,32 @@
+"""Small but real: digits, a ViT trained for a few epochs on the public part, and erasers that tune for an epoch or two."""
+
+import pytest
+
+from lmeraser_kit import Backbone, HierarchicalClusters, LMEraser, Recipe, load_dataset
+
+TINY = {"img_size": 16, "embed_dim": 32, "depth": 2, "num_heads": 2}
+
+
+@pytest.fixture(scope="session")
+def split():
+    return load_dataset("digits", seed=0)
+
+
+@pytest.fixture(scope="session")
+def backbone(split):
+    return Backbone.train(split.public, epochs=4, seed=0, **TINY)
+
+
+@pytest.fixture(scope="session")
+def private(split):
+    return split.private[:120]
+
+
+@pytest.fixture
+def make_eraser(backbone):
+    def make(clusters=None, cls=LMEraser, **options):
+        recipe = Recipe(**{"epochs": 2, "shift": 0.06, **options.pop("recipe", {})})
+        clusters = clusters or HierarchicalClusters(5)
+        return cls(backbone, clusters, recipe, **{"seed": 3, "verbose": False, **options})
+
+    return make

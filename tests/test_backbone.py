@@ -1,0 +1,133 @@
+import pickle
+
+import numpy as np
+import pytest
+import timm
+import torch
+from safetensors.torch import save_file
+from sklearn.linear_model import LogisticRegression
+
+from conftest import TINY
+from lmeraser_kit import Backbone
+from lmeraser_kit.arithmetic import environment, exact_arithmetic
+from lmeraser_kit.training import augment, warmup_cosine
+
+
+def test_a_saved_backbone_is_the_same(backbone, split, tmp_path):
+    for again in (Backbone.load(backbone.save(tmp_path / "b.safetensors")), pickle.loads(pickle.dumps(backbone))):
+        assert again.fingerprint == backbone.fingerprint
+        assert again.data_config == backbone.data_config
+        images = split.test.images[:70]
+        np.testing.assert_array_equal(again.features(images), backbone.features(images))
+    assert [p.name for p in tmp_path.iterdir()] == ["b.safetensors"]
+
+
+def test_the_fingerprint_covers_weights_and_preprocessing(backbone):
+    state = {k: v.clone() for k, v in backbone.model.state_dict().items()}
+    state["norm.bias"][0] += 1e-7
+    args = (backbone.architecture, backbone.arguments)
+    nudged = Backbone(*args, state, backbone.data_config)
+    brighter = Backbone(*args, backbone.model.state_dict(), {**backbone.data_config, "mean": (0.4, 0.5, 0.5)})
+    assert len({backbone.fingerprint, nudged.fingerprint, brighter.fingerprint}) == 3
+
+
+def test_a_feature_depends_on_its_own_image_alone(backbone, split):
+    images = split.private.images[:150]
+    features = backbone.features(images)
+    order = np.random.default_rng(0).permutation(150)
+    np.testing.assert_array_equal(backbone.features(images[order]), features[order])
+    for n in (1, 63, 64, 65):
+        np.testing.assert_array_equal(backbone.features(images[:n]), features[:n])
+
+
+@pytest.mark.parametrize("name", ["test_convnext", "test_efficientnet", "test_resnet", "test_vit"])
+def test_any_timm_model_gives_features_of_its_own(name, split):
+    torch.manual_seed(0)
+    model = Backbone.from_timm(name, pretrained=False)
+    config = timm.data.resolve_model_data_config(timm.create_model(name))
+    assert model.data_config["mean"] == config["mean"] and model.size == config["input_size"][-1]
+    images = split.private.images[:66]
+    features = model.features(images)
+    assert features.shape == (66, model.n_features) and np.isfinite(features).all()
+    np.testing.assert_array_equal(model.features(images[::-1].copy())[::-1], features)
+
+
+def test_weights_come_from_a_local_file(tmp_path, split):
+    torch.manual_seed(1)
+    theirs = timm.create_model("test_vit")  # with a classifier, as checkpoints are
+    save_file(theirs.state_dict(), tmp_path / "w.safetensors")
+    model = Backbone.from_timm("test_vit", weights=tmp_path / "w.safetensors")
+    views = model.views(split.test.images[:4])
+    with torch.inference_mode():
+        expected = theirs.eval().forward_head(theirs.forward_features(views), pre_logits=True)
+        torch.testing.assert_close(model(views), expected)
+
+
+def test_views_follow_the_data_config(split):
+    model = Backbone.from_timm("test_vit", pretrained=False)
+    grey = np.full((2, 3, 40, 60), 200, dtype=np.uint8)
+    views = model.views(grey)
+    mean, std = model.data_config["mean"], model.data_config["std"]
+    assert views.shape == (2, 3, model.size, model.size)
+    for channel in range(3):
+        expected = (200 / 255 - mean[channel]) / std[channel]
+        torch.testing.assert_close(views[0, channel], torch.full((model.size, model.size), expected))
+
+
+def test_bad_weights_and_names_are_refused(backbone, tmp_path):
+    path = backbone.save(tmp_path / "b.safetensors")
+    with pytest.raises(FileNotFoundError, match="no weights file"):
+        Backbone.load(tmp_path / "none.safetensors")
+    (tmp_path / "torn.safetensors").write_bytes(path.read_bytes()[:-100])
+    with pytest.raises(ValueError, match="truncated"):
+        Backbone.load(tmp_path / "torn.safetensors")
+    save_file({"w": torch.zeros(3)}, tmp_path / "foreign.safetensors")
+    with pytest.raises(ValueError, match="no backbone of this kit"):
+        Backbone.load(tmp_path / "foreign.safetensors")
+    with pytest.raises(ValueError, match="does not fit 'test_vit'"):
+        Backbone.from_timm("test_vit", weights=tmp_path / "foreign.safetensors")
+    with pytest.raises(ValueError, match="unknown timm model 'vit_bas_patch16_224': did you mean 'vit_base_patch16_224'"):
+        Backbone.from_timm("vit_bas_patch16_224")
+
+
+def test_training_is_keyed_and_leaves_the_global_generator_alone(split):
+    public = split.public[:100]
+    torch.manual_seed(5)
+    before = torch.get_rng_state()
+    one, same, other = (Backbone.train(public, epochs=1, seed=seed, **TINY).fingerprint for seed in (0, 0, 1))
+    assert one == same != other
+    assert torch.equal(torch.get_rng_state(), before)
+
+
+def test_the_default_backbone_knows_digits(split):
+    backbone = Backbone.train(split.public, seed=0)
+    assert not backbone.model.training and not any(p.requires_grad for p in backbone.model.parameters())
+    probe = LogisticRegression(max_iter=5000).fit(backbone.features(split.private.images), split.private.labels)
+    assert probe.score(backbone.features(split.test.images), split.test.labels) >= 0.93
+
+
+def test_augmentation_does_what_it_says():
+    views = torch.zeros(2, 3, 8, 8)
+    views[:, :, 3, 2] = 1
+    still = np.full((2, 5), 0.5)
+    torch.testing.assert_close(augment(views, still, shift=0.5, rotate=90, zoom=0.5), views)
+    assert augment(views, still) is views
+    mirrored = augment(views, np.array([[0.5] * 4 + [0.4], [0.5] * 5]), flip=True)
+    torch.testing.assert_close(mirrored[0], views[0].flip(-1))
+    torch.testing.assert_close(mirrored[1], views[1])
+    moved = augment(views, np.array([[0.5, 0.5, 1.0, 0.5, 0.9]] * 2), shift=1 / 8)  # one pixel to the left
+    torch.testing.assert_close(moved[0, 0], views[0, 0].roll(-1, dims=1))
+
+
+def test_the_schedule_warms_up_then_falls_to_zero():
+    rates = [warmup_cosine(step, 100, 0.2) for step in range(100)]
+    assert np.argmax(rates) in (19, 20) and 0.95 < max(rates) <= 1 and 0 < rates[0] < 0.1 and rates[-1] < 0.01
+    assert all(np.diff(rates[:20]) > 0) and all(np.diff(rates[21:]) < 0)
+
+
+def test_exact_arithmetic_puts_back_what_was_set():
+    before = (torch.get_num_threads(), torch.are_deterministic_algorithms_enabled())
+    with exact_arithmetic(1):
+        assert torch.get_num_threads() == 1 and torch.are_deterministic_algorithms_enabled()
+        assert environment("cpu", 1)["threads"] == 1
+    assert (torch.get_num_threads(), torch.are_deterministic_algorithms_enabled()) == before

@@ -1,0 +1,186 @@
+"""Exactness is the product: what is left after any sequence of requests is, bit for bit, a fit on what remains."""
+
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from lmeraser_kit import ExactnessError, HashClusters, HierarchicalClusters, Samples, SingleCluster
+
+PARTITIONS = {
+    "public": HierarchicalClusters(5),
+    "threshold": HierarchicalClusters(None, distance_threshold=4.0),
+    "private": HierarchicalClusters(5, fit_on="private"),
+    "hashed": HashClusters(5),
+    "single": SingleCluster(),
+}
+
+
+@pytest.fixture(params=PARTITIONS)
+def clusters(request):
+    return PARTITIONS[request.param]
+
+
+@settings(max_examples=6, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(data=st.data())
+def test_any_sequence_of_requests_equals_a_fresh_fit(data, clusters, make_eraser, private, split):
+    pool = private[:40]
+    held = set(pool.uids[:24].tolist())
+    eraser = make_eraser(clusters, recipe={"epochs": 1}).fit(pool[:24], public=split.public)
+    for _ in range(data.draw(st.integers(1, 4), label="requests")):
+        outside = sorted(set(pool.uids.tolist()) - held)
+        forget = len(held) > 8 and (not outside or data.draw(st.booleans(), label="forget?"))
+        source = sorted(held) if forget else outside
+        uids = data.draw(st.lists(st.sampled_from(source), min_size=1, max_size=4, unique=True), label="uids")
+        before = eraser.state_.models
+        receipt = eraser.forget(uids) if forget else eraser.add(pool[pool.positions(uids)])
+        held = held - set(uids) if forget else held | set(uids)
+        for k, model in eraser.state_.models.items():  # the others are untouched: not equal, the same
+            assert k in receipt.clusters_tuned or any(model is old for old in before.values())
+    remaining = pool[np.isin(pool.uids, list(held))]
+    fresh = make_eraser(clusters, recipe={"epochs": 1}).fit(remaining, public=split.public)
+    assert eraser.state_hash() == fresh.state_hash()
+    assert eraser.verify() == fresh.state_hash()
+    np.testing.assert_array_equal(eraser.predict_proba(split.test[:16]), fresh.predict_proba(split.test[:16]))
+
+
+def test_order_and_batches_of_requests_do_not_matter(clusters, make_eraser, private, split):
+    leaving = private.uids[[3, 50, 51, 80]]
+    by_batch = make_eraser(clusters).fit(private, public=split.public)
+    by_batch.forget(leaving)
+    one_by_one = make_eraser(clusters).fit(private[::-1], public=split.public[::-1])
+    for uid in leaving[::-1]:
+        one_by_one.forget(uid)
+    there_and_back = make_eraser(clusters).fit(private.without(leaving), public=split.public)
+    hash_before = there_and_back.state_hash()
+    there_and_back.add(private[[7, 3]].without(private.uids[7]))
+    there_and_back.forget(private.uids[3])
+    assert by_batch.state_hash() == one_by_one.state_hash() == there_and_back.state_hash() == hash_before
+
+
+def test_the_result_does_not_depend_on_n_jobs_or_on_the_process(make_eraser, private, split, backbone, tmp_path):
+    expected = make_eraser().fit(private, public=split.public)
+    parallel = make_eraser(n_jobs=2).fit(private, public=split.public)
+    assert parallel.state_hash() == expected.state_hash()
+    assert parallel.forget(private.uids[:4]).hash_after == expected.forget(private.uids[:4]).hash_after
+    backbone.save(tmp_path / "b.safetensors")
+    program = f"""
+from lmeraser_kit import *
+split = load_dataset("digits", seed=0)
+eraser = LMEraser(Backbone.load({str(tmp_path / "b.safetensors")!r}), HierarchicalClusters(5),
+                  Recipe(epochs=2, shift=0.06), seed=3, verbose=False)
+eraser.fit(split.private[4:120], public=split.public)
+print(eraser.state_hash())
+"""
+    printed = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True).stdout
+    assert printed.strip() == expected.state_hash()
+
+
+def test_forgetting_touches_one_cluster_and_the_receipt_says_so(make_eraser, private, split):
+    eraser = make_eraser().fit(private, public=split.public)
+    cluster, size = int(eraser.state_.assignment[0]), eraser.sizes()
+    uid = eraser.state_.samples.uids[0]
+    receipt = eraser.forget(uid)
+    changed = {k for k in size if receipt.clusters_before[k] != receipt.clusters_after.get(k)}
+    assert changed == {cluster} == set(receipt.clusters_tuned)
+    assert receipt.sample_gradients == (size[cluster] - 1) * 2
+    assert (receipt.n_requested, receipt.n_samples, receipt.n_moved) == (1, 119, 0)
+    assert receipt.hash_before != receipt.hash_after == eraser.state_hash()
+    assert receipt.environment["threads"] == 1
+    assert uid not in repr(receipt)
+
+
+def test_the_same_image_given_twice_leaves_once(make_eraser, private, split):
+    twin = Samples(private.images[:1], private.labels[:1], ["twin"], 10)
+    eraser = make_eraser().fit(private + twin, public=split.public)
+    eraser.forget("twin")
+    assert eraser.state_hash() == make_eraser().fit(private, public=split.public).state_hash()
+    assert private.uids[0] in eraser.state_.samples.uids
+
+
+def test_whole_clusters_whole_classes_and_everything_can_leave(clusters, make_eraser, private, split):
+    eraser = make_eraser(clusters, recipe={"epochs": 1}).fit(private, public=split.public)
+    state = eraser.state_
+    gone = int(np.bincount(state.assignment).argmax())
+    receipt = eraser.forget(state.samples.uids[state.assignment == gone])
+    if clusters is not PARTITIONS["private"]:  # refitted prototypes are numbered anew
+        assert gone in receipt.clusters_removed and receipt.sample_gradients == 0
+    if len(eraser.state_.samples):
+        eraser.verify()
+        assert eraser.predict(split.test[:8]).shape == (8,)
+        eraser.forget(eraser.state_.samples.uids[eraser.state_.samples.labels == 3])
+        assert not (eraser.state_.samples.labels == 3).any()
+        eraser.verify()
+        eraser.forget(eraser.state_.samples.uids)
+    assert len(eraser.state_.samples) == 0 and not eraser.state_.models
+    assert eraser.state_hash() == make_eraser(clusters, recipe={"epochs": 1}).fit(private[:0], split.public).state_hash()
+    eraser.verify()
+    with pytest.raises(ValueError, match="no private sample is held"):
+        eraser.predict(split.test)
+    eraser.add(private[:9])
+    assert eraser.state_hash() == make_eraser(clusters, recipe={"epochs": 1}).fit(private[:9], split.public).state_hash()
+
+
+def test_clusters_of_one_sample_and_of_one_class(make_eraser, private, split):
+    eraser = make_eraser(HashClusters(40)).fit(private[:20])
+    assert 1 in eraser.sizes().values() and len(eraser.sizes()) < 20
+    one_class = private[private.labels == private.labels[0]]
+    alone = make_eraser(SingleCluster(), recipe={"epochs": 5, "head_lr": 1.0}).fit(one_class)
+    assert (alone.predict(one_class) == private.labels[0]).all()
+    for model in (eraser, alone):
+        model.forget(model.state_.samples.uids[0])
+        model.verify()
+
+
+def test_refused_requests_change_nothing(make_eraser, private, split):
+    eraser = make_eraser().fit(private[:60], public=split.public)
+    before, uid = eraser.state_hash(), private.uids[0]
+    small = Samples(np.zeros((1, 1, 4, 4), np.uint8), [0], ["small"])
+    strange = Samples(private.images[:1], [10], ["strange"], 11)
+    requests = [
+        (lambda: eraser.forget([uid, "nobody"]), "unknown uid 'nobody'"),
+        (lambda: eraser.forget([uid, uid]), "named twice"),
+        (lambda: eraser.add(private[:1]), "is there already"),
+        (lambda: eraser.add(split.public[:1]), "public"),
+        (lambda: eraser.add(small), "cannot join"),
+        (lambda: eraser.add(strange), "outside the range 0 to 9"),
+    ]
+    for request, message in requests:
+        with pytest.raises(ValueError, match=message):
+            request()
+        assert eraser.state_hash() == before
+    eraser.forget(uid)
+    with pytest.raises(ValueError, match="forgotten already"):
+        eraser.forget(uid)
+
+
+def test_an_interrupted_request_changes_nothing(make_eraser, private, split, monkeypatch):
+    eraser = make_eraser().fit(private[:60], public=split.public)
+    before = eraser.state_hash()
+
+    def interrupted(*arguments):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr("lmeraser_kit.eraser.tune_cluster", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            eraser.forget(private.uids[0])
+    assert eraser.state_hash() == before and private.uids[0] in eraser.state_.samples.uids
+    eraser.forget(private.uids[0])
+    eraser.verify()
+
+
+def test_verify_names_what_differs(make_eraser, private, split):
+    eraser = make_eraser().fit(private, public=split.public)
+    k = sorted(eraser.state_.models)[1]
+    model = eraser.state_.models[k]
+    model.__dict__.pop("digest")
+    model.prompt[0, 0] = np.nextafter(model.prompt[0, 0], 1)  # one bit
+    with pytest.raises(ExactnessError, match=rf"cluster {k}$"):
+        eraser.verify()
+    eraser.environment_ = {**eraser.environment_, "torch": "1.0"}
+    with pytest.raises(RuntimeError, match=r"torch: 1\.0 then"):
+        eraser.verify()

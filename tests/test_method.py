@@ -1,0 +1,206 @@
+"""Clustering, prompts, tuning, and the estimator, each on its own."""
+
+import joblib
+import numpy as np
+import pytest
+import torch
+from scipy.cluster.hierarchy import fcluster
+from scipy.cluster.hierarchy import linkage as scipy_linkage
+from sklearn.base import clone
+
+from lmeraser_kit import HashClusters, HierarchicalClusters, LMEraser, Recipe, Samples, SingleCluster, tune_cluster
+from lmeraser_kit.baselines import METHODS, build_method
+from lmeraser_kit.prompts import PROMPTS, prompt_canvas, prompt_mask
+
+# --- clustering
+
+
+def test_prototypes_are_the_means_of_average_linkage_clusters():
+    rng = np.random.default_rng(0)
+    centres = np.array([[0.0, 0.0], [10, 0], [0, 10]])
+    points = np.concatenate([c + rng.normal(size=(20, 2)) for c in centres]).astype(np.float32)
+    keys = rng.integers(0, 2**63, 60).astype(np.uint64)
+    routing = HierarchicalClusters(3).fit(points, keys)
+    expected = sorted(points[20 * k : 20 * k + 20].mean(axis=0).tolist() for k in range(3))
+    np.testing.assert_allclose(sorted(routing.prototypes_.tolist()), expected, rtol=1e-5)
+    assigned = routing.assign(points, keys)
+    assert all(len(set(assigned[20 * k : 20 * k + 20])) == 1 for k in range(3)) and len(set(assigned)) == 3
+    by_threshold = HierarchicalClusters(None, distance_threshold=6.0).fit(points, keys)
+    assert len(by_threshold.prototypes_) == len(set(fcluster(scipy_linkage(points, "average"), 6.0, "distance")))
+
+
+def test_the_order_of_arrival_does_not_matter_to_routing(backbone, split):
+    features, keys = backbone.features(split.public.images[:200]), split.public.keys[:200]
+    order = np.random.default_rng(1).permutation(200)
+    one = HierarchicalClusters(6, fit_size=150).fit(features, keys)
+    other = HierarchicalClusters(6, fit_size=150).fit(features[order], keys[order])
+    assert one.digest() == other.digest()
+    assert one.digest() != HierarchicalClusters(6, fit_size=140).fit(features, keys).digest()
+
+
+def test_votes_are_weights_over_the_clusters_that_have_a_model():
+    routing = HierarchicalClusters(3)
+    routing.prototypes_ = np.array([[0.0], [1.0], [5.0]])
+    features = np.array([[0.9], [0.1], [4.0]])
+    np.testing.assert_array_equal(routing.votes(features, np.array([0, 2])), [[1, 0], [1, 0], [0, 1]])
+    np.testing.assert_array_equal(HashClusters(4).votes(None, np.array([1, 3])), [[0.5, 0.5]])
+
+
+def test_shards_are_even_and_belong_to_the_uid(split):
+    shards = HashClusters(4).assign(None, split.private.keys)
+    np.testing.assert_array_equal(HashClusters(4).assign(None, split.private.keys[::-1])[::-1], shards)
+    assert np.bincount(shards).min() > len(shards) / 4 * 0.75
+
+
+# --- prompts
+
+
+@pytest.mark.parametrize(
+    "kind, pixels", [("frame", 224**2 - 164**2), ("patch", 900), ("random-patch", 900), ("none", 0)]
+)
+def test_prompt_masks_cover_what_they_say(kind, pixels):
+    mask = prompt_mask(kind, 30 / 224, 224, seed=1)
+    assert mask.sum() == pixels and mask.shape == (224, 224)
+    if kind == "frame":
+        assert 3 * mask.sum() == 69_840  # the published frame
+        assert not mask[30:194, 30:194].any() and mask[:30].all() and mask[:, -30:].all()
+    canvas = prompt_canvas(torch.ones(3, int(mask.sum())), mask)
+    np.testing.assert_array_equal(canvas[2].numpy(), mask.astype(np.float32))
+
+
+def test_gradients_reach_the_prompt_and_nothing_else(backbone, split):
+    mask = prompt_mask("frame", 0.2, backbone.size)
+    prompt = torch.zeros(3, int(mask.sum()), requires_grad=True)
+    backbone(backbone.views(split.private.images[:4]) + prompt_canvas(prompt, mask)).square().sum().backward()
+    assert (prompt.grad.abs() > 0).float().mean() > 0.9
+    assert all(p.grad is None for p in backbone.model.parameters())
+
+
+# --- tuning
+
+
+def test_tuning_lowers_the_loss_and_a_prompt_is_learnt(backbone, private):
+    model = tune_cluster(backbone, private, Recipe(epochs=5, batch_size=16), seed=0)
+    assert model.losses[-1] < 0.6 * model.losses[0] and model.losses.shape == (5,)
+    assert np.abs(model.prompt).max() > 0 and model.n_samples == len(private)
+    assert tune_cluster(backbone, private, Recipe(epochs=1, prompt="none"), seed=0).prompt.shape == (3, 0)
+
+
+def test_tuning_is_a_pure_function(backbone, private):
+    recipe = Recipe(epochs=2, shift=0.1, flip=True, prompt_std=0.5)
+    one = tune_cluster(backbone, private, recipe, seed=4)
+    torch.manual_seed(99)
+    np.random.seed(99)  # noqa: NPY002
+    tune_cluster(backbone, private[:30], recipe, seed=8)  # what came before leaves no trace
+    shuffled = private[np.random.default_rng(0).permutation(len(private))]
+    assert tune_cluster(backbone, shuffled, recipe, seed=4).digest == one.digest
+    assert tune_cluster(backbone, private, recipe, seed=5).digest != one.digest
+
+
+def test_the_address_covers_everything_the_model_is_a_function_of(backbone, private):
+    part = private[:5]
+    relabelled = Samples(part.images, (part.labels + 1) % 10, part.uids, 10)
+    renamed = Samples(part.images, part.labels, [f"other-{u}" for u in part.uids], 10)
+    recipe = Recipe(epochs=1)
+    arguments = [
+        (part, recipe, 0),
+        (part[:4], recipe, 0),
+        (relabelled, recipe, 0),
+        (renamed, recipe, 0),
+        (part, Recipe(epochs=2), 0),
+        (part, recipe, 1),
+    ]
+    assert len({tune_cluster(backbone, *a).address for a in arguments}) == len(arguments)
+
+
+def test_a_rate_that_is_too_high_is_named(backbone, private):
+    with pytest.raises(FloatingPointError, match="lower prompt_lr"):
+        tune_cluster(backbone, private, Recipe(epochs=3, head_lr=1e30), seed=0)
+
+
+@pytest.mark.parametrize(
+    "bad", [{"prompt": "ring"}, {"epochs": 0}, {"batch_size": 0}, {"prompt_lr": -1}, {"head_lr": float("nan")},
+            {"prompt_size": 0}, {"momentum": 1}]  # fmt: skip
+)
+def test_bad_recipes_are_refused(bad):
+    with pytest.raises(ValueError, match=next(iter(bad)) + r"|unknown prompt 'ring'; one of: frame"):
+        Recipe(**bad)
+
+
+# --- the estimator
+
+
+def test_it_is_a_scikit_learn_estimator(make_eraser, private, split):
+    eraser = make_eraser()
+    copy = clone(eraser)
+    assert copy.backbone is eraser.backbone and copy.get_params()["recipe"] == eraser.recipe
+    assert "HierarchicalClusters(n_clusters=5)" in repr(eraser).replace("\n", "")
+    assert eraser.fit(private, public=split.public) is eraser
+    assert not hasattr(eraser.clusters, "prototypes_")  # arguments stay as they were given
+
+
+def test_prediction_mixes_clusters_as_if_each_were_alone(make_eraser, private, split, backbone):
+    eraser = make_eraser().fit(private, public=split.public)
+    test = split.test[:90]
+    probabilities = eraser.predict_proba(test)
+    np.testing.assert_allclose(probabilities.sum(axis=1), 1)
+    nearest = eraser.state_.routing.assign(backbone.features(test.images), None)
+    mask = eraser.recipe.mask(backbone.size, 0)
+    for k in np.unique(nearest):
+        model, rows = eraser.state_.models[k], nearest == k
+        canvas = prompt_canvas(torch.from_numpy(model.prompt), mask)
+        features = backbone(backbone.views(test.images[rows]) + canvas).numpy()
+        logits = torch.from_numpy(features @ model.weight.T + model.bias)
+        np.testing.assert_allclose(probabilities[rows], logits.softmax(1), atol=1e-5)
+    assert eraser.score(test) == (eraser.predict(test.images) == test.labels).mean()
+
+
+def test_shards_vote_with_their_mean_probability(make_eraser, private, split):
+    eraser = make_eraser(HashClusters(3)).fit(private)
+    mean = np.zeros((20, 10))
+    for k, model in eraser.state_.models.items():
+        alone = make_eraser(SingleCluster()).fit(private[HashClusters(3).assign(None, private.keys) == k])
+        assert alone.state_.models[0].digest == model.digest
+        mean += alone.predict_proba(split.test[:20]) / 3
+    np.testing.assert_allclose(eraser.predict_proba(split.test[:20]), mean, atol=1e-6)
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_every_method_by_name_learns(name, backbone, private, split):
+    eraser = build_method(name, backbone, 4, Recipe(epochs=4, batch_size=16, head_lr=0.1), seed=0, verbose=False)
+    assert eraser.fit(private, public=split.public).score(split.test) > 0.3  # chance is 0.1
+
+
+def test_joblib_chooses_where_clusters_are_tuned(make_eraser, private, split):
+    expected = make_eraser().fit(private, public=split.public).state_hash()
+    with joblib.parallel_config("threading", n_jobs=2):
+        assert make_eraser().fit(private, public=split.public).state_hash() == expected
+
+
+def test_bad_fits_are_refused_before_they_cost_time(make_eraser, private, split, monkeypatch):
+    monkeypatch.setattr("lmeraser_kit.eraser.tune_cluster", lambda *a: pytest.fail("it began to tune"))
+    cases = [
+        (make_eraser(HierarchicalClusters(0)), "n_clusters is 0"),
+        (make_eraser(HashClusters(0)), "n_clusters is 0"),
+        (make_eraser(HierarchicalClusters(10**6)), "1000000 clusters cannot be made of 740 public samples"),
+        (make_eraser(HierarchicalClusters(121, fit_on="private")), "121 clusters cannot be made of 120 private samples"),
+        (make_eraser(HierarchicalClusters(4, fit_on="test")), "expected 'public' or 'private'"),
+        (make_eraser(HierarchicalClusters(4, distance_threshold=1.0)), "one of n_clusters and distance_threshold"),
+        (make_eraser(n_classes=5), "outside the range 0 to 4"),
+    ]
+    for eraser, message in cases:
+        with pytest.raises(ValueError, match=message):
+            eraser.fit(private, public=split.public)
+    with pytest.raises(ValueError, match="public=..."):
+        make_eraser().fit(private)
+    with pytest.raises(ValueError, match="both public and private"):
+        make_eraser().fit(private + split.public[:1], public=split.public)
+    with pytest.raises(ValueError, match=r"unknown method 'one promt'.*mean 'one prompt'"):
+        build_method("one promt", None, 2, Recipe())
+
+
+def test_prompts_of_every_kind_are_tuned_and_predict(make_eraser, private, split):
+    for kind in PROMPTS:
+        eraser = make_eraser(SingleCluster(), recipe={"prompt": kind}).fit(private[:40])
+        assert eraser.predict(split.test[:5]).shape == (5,)
+        eraser.verify()

@@ -1,0 +1,109 @@
+import numpy as np
+import pytest
+
+from lmeraser_kit import Samples, load_dataset
+from lmeraser_kit.samples import digest, keyed_uniform
+
+
+def samples(n=6, **changes):
+    rng = np.random.default_rng(0)
+    images = rng.integers(0, 256, (n, 1, 4, 4)).astype(np.uint8)
+    return Samples(**{"images": images, "labels": np.arange(n) % 3, "uids": [f"s{i}" for i in range(n)], **changes})
+
+
+def test_slices_masks_and_index_arrays_keep_uids_and_classes():
+    all_ = samples()
+    for index in (slice(1, 3), [1, 2], np.array([False, True, True, False, False, False])):
+        part = all_[index]
+        assert part.uids.tolist() == ["s1", "s2"] and part.n_classes == 3
+        np.testing.assert_array_equal(part.images, all_.images[1:3])
+    assert len(all_[4]) == 1 and all_[4].uids[0] == "s4"
+
+
+def test_without_and_add_are_inverse_up_to_order():
+    all_ = samples()
+    back = all_.without(["s4", "s0"]) + all_[[0, 4]]
+    assert sorted(back.uids) == sorted(all_.uids)
+    assert sorted(back.digests) == sorted(all_.digests)
+    assert back.sorted().uids.tolist() == all_.uids.tolist()
+
+
+def test_a_digest_covers_uid_label_and_pixels():
+    one = samples(1)
+    images = one.images.copy()
+    images[0, 0, 0, 0] ^= 1
+    others = [samples(1, uids=["other"]), samples(1, labels=[1], n_classes=3), samples(1, images=images)]
+    assert len({s.digests[0] for s in [one, *others]}) == 4
+    assert digest("ab", "c") != digest("a", "bc")
+
+
+@pytest.mark.parametrize(
+    "changes, message",
+    [
+        ({"images": np.full((6, 1, 4, 4), np.nan)}, "NaN"),
+        ({"images": np.zeros((6, 1, 4, 4), dtype=np.float32)}, "expected uint8"),
+        ({"images": np.zeros((6, 4, 4), dtype=np.uint8)}, r"\(N, C, H, W\)"),
+        ({"images": np.zeros((6, 2, 4, 4), dtype=np.uint8)}, "C = 1 or 3"),
+        ({"images": np.zeros((6, 1, 0, 4), dtype=np.uint8)}, "no pixels"),
+        ({"labels": np.zeros(5)}, "6 images"),
+        ({"labels": np.full(6, -1)}, "label -1 of uid 's0' is outside"),
+        ({"labels": np.arange(6), "n_classes": 4}, "label 4 of uid 's4' is outside the range 0 to 3"),
+        ({"labels": np.array([0, 1, np.nan, 0, 0, 0])}, "whole numbers"),
+        ({"uids": ["a"] * 6}, "'a' occurs more than once"),
+    ],
+)
+def test_bad_samples_are_refused(changes, message):
+    with pytest.raises(ValueError, match=message):
+        samples(**changes)
+
+
+def test_unknown_and_repeated_uids_are_refused():
+    with pytest.raises(ValueError, match="unknown uid 'nobody'"):
+        samples().without(["s1", "nobody"])
+    with pytest.raises(ValueError, match="'s1' is named twice"):
+        samples().without(["s1", "s1"])
+    with pytest.raises(ValueError, match="'s1' is there already"):
+        samples() + samples()[1:2]
+    assert samples().without("s1").uids.tolist() == ["s0", "s2", "s3", "s4", "s5"]
+
+
+def test_random_numbers_belong_to_the_uid_not_to_the_position():
+    keys = samples(6).keys
+    whole = keyed_uniform(7, keys, 2, 4)
+    np.testing.assert_array_equal(keyed_uniform(7, keys[[5, 1]], 2, 4), whole[[5, 1]])
+    for other in (keyed_uniform(8, keys, 2, 4), keyed_uniform(7, keys, 3, 4)):
+        assert not (other == whole).any()
+
+
+def test_random_numbers_are_uniform_and_independent():
+    keys = samples(1).keys + np.arange(20_000, dtype=np.uint64)
+    u = keyed_uniform(0, keys, 0, 3)
+    assert 0 <= u.min() and u.max() < 1
+    counts = np.histogram(u, bins=20, range=(0, 1))[0]
+    assert ((counts - 3000) ** 2 / 3000).sum() < 43.8  # chi-squared, 19 degrees, p = 0.001
+    assert np.abs(np.corrcoef(u.T) - np.eye(3)).max() < 0.03
+
+
+def test_parts_are_disjoint_and_a_sample_keeps_its_part(tmp_path):
+    split = load_dataset("digits", seed=0)
+    parts = [set(part.uids) for part in (split.public, split.private, split.test)]
+    assert sum(map(len, parts)) == len(set.union(*parts)) == 1797
+    assert [round(len(part) / 1797, 1) for part in parts] == [0.4, 0.4, 0.2]
+    half = split.private[::2]
+    np.savez(tmp_path / "half.npz", images=half.images, labels=half.labels, uids=half.uids)
+    again = load_dataset("half", seed=1, root=tmp_path)
+    for part in ("public", "private", "test"):
+        whole = set(getattr(load_dataset("digits", seed=1), part).uids)
+        assert set(getattr(again, part).uids) == whole & set(half.uids)
+    assert parts[0] != set(load_dataset("digits", seed=1).public.uids)
+
+
+def test_a_bad_dataset_is_refused(tmp_path):
+    with pytest.raises(ValueError, match=r"unknown dataset 'digit'; one of: digits.*mean 'digits'"):
+        load_dataset("digit")
+    (tmp_path / "torn.npz").write_bytes(b"PK\x03\x04 not really")
+    with pytest.raises(ValueError, match=r"torn\.npz is not a readable"):
+        load_dataset("torn", root=tmp_path)
+    np.savez(tmp_path / "bare.npz", images=np.zeros((3, 1, 4, 4), np.uint8))
+    with pytest.raises(ValueError, match="expected arrays named images and labels"):
+        load_dataset("bare", root=tmp_path)
