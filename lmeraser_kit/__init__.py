@@ -12,14 +12,14 @@ _HOME = {
     "HashClusters": "clustering",
     "HierarchicalClusters": "clustering",
     "LMEraser": "eraser",
-    "Receipt": "eraser",
+    "Receipt": "state",
     "Recipe": "tuning",
     "Samples": "samples",
     "SingleCluster": "clustering",
     "load_dataset": "datasets",
     "tune_cluster": "tuning",
 }
-__all__ = list(_HOME)  # noqa: PLE0605
+__all__ = list(_HOME)
 
 
 def __getattr__(name: str):

@@ -10,21 +10,19 @@ import difflib
 import functools
 import json
 import math
-import os
-import tempfile
 from pathlib import Path
 
 import numpy as np
-import safetensors
 import timm
 import torch
 import torch.nn.functional as F
-from safetensors.torch import load_file, save_file
 from torchvision.transforms.v2 import functional as transforms
 
-from lmeraser_kit.arithmetic import exact_arithmetic, pick_device, progress
+from lmeraser_kit import training
+from lmeraser_kit.arithmetic import environment, exact_arithmetic, pick_device, progress
+from lmeraser_kit.datasets import DATA
 from lmeraser_kit.samples import Samples, digest
-from lmeraser_kit.training import augment, train
+from lmeraser_kit.weights import read_weights, write_weights
 
 # The embedded default: timm's ViT, small enough to be trained on a laptop's CPU in a minute.
 SMALL_VIT = {"img_size": 32, "patch_size": 8, "embed_dim": 64, "depth": 4, "num_heads": 4}
@@ -142,17 +140,8 @@ class Backbone:
 
     def save(self, path: Path | str) -> Path:
         """Write weights and configuration to one safetensors file, whole or not at all."""
-        path = Path(path)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.NamedTemporaryFile(dir=path.parent, suffix=".partial", delete=False) as partial:
-            pass
-        try:
-            state = {name: tensor.cpu().contiguous() for name, tensor in self.model.state_dict().items()}
-            save_file(state, partial.name, metadata={"lmeraser_kit.backbone": self._description()})
-            os.replace(partial.name, path)
-        finally:
-            Path(partial.name).unlink(missing_ok=True)
-        return path
+        state = {name: tensor.cpu().contiguous() for name, tensor in self.model.state_dict().items()}
+        return write_weights(path, state, {"lmeraser_kit.backbone": self._description()})
 
     @classmethod
     def load(cls, path: Path | str, device: str = "auto") -> Backbone:
@@ -162,9 +151,11 @@ class Backbone:
             FileNotFoundError: If there is none.
             ValueError: If it is truncated, damaged, or no backbone of this kit.
         """
-        state, metadata = _read_weights(path)
+        state, metadata = read_weights(path)
         if "lmeraser_kit.backbone" not in metadata:
-            raise ValueError(f"{path} holds weights but no backbone of this kit; use Backbone.from_timm(name, weights=...)")
+            raise ValueError(
+                f"{path} holds weights but no backbone of this kit; use Backbone.from_timm(name, weights=...)"
+            )
         architecture, arguments, config = json.loads(metadata["lmeraser_kit.backbone"])
         return cls(architecture, arguments, state, config, device)
 
@@ -199,7 +190,7 @@ class Backbone:
             ) from error
         state = model.state_dict()
         if weights is not None:
-            read, _ = _read_weights(weights)
+            read, _ = read_weights(weights)
             wrong = [k for k in state if k not in read or read[k].shape != state[k].shape]
             if wrong:
                 raise ValueError(f"{weights} does not fit {name!r}: {wrong[0]!r} is missing or has another shape")
@@ -245,12 +236,12 @@ class Backbone:
         labels = torch.from_numpy(public.labels).to(backbone.device)
 
         def loss_of(rows: np.ndarray, draws: np.ndarray) -> torch.Tensor:
-            views = augment(backbone.views(public.images[rows]), draws, shift=0.12, rotate=15, zoom=0.15)
+            views = training.augment(backbone.views(public.images[rows]), draws, shift=0.12, rotate=15, zoom=0.15)
             return F.cross_entropy(head(model(views)), labels[rows], label_smoothing=0.1)
 
         bar = progress(range(epochs), desc="pre-training on public samples", unit="epoch")
         with exact_arithmetic(threads):
-            train(loss_of, optimiser, public.keys, bar, batch_size=64, seed=seed, warmup=0.1)
+            training.train(loss_of, optimiser, public.keys, bar, batch_size=64, seed=seed, warmup=0.1)
         model.zero_grad()
         model.requires_grad_(False).eval()
         return backbone
@@ -266,12 +257,31 @@ def create_model(name: str, pretrained: bool = False, **arguments) -> torch.nn.M
     return timm.create_model(name, pretrained=pretrained, num_classes=0, **arguments)
 
 
-def _read_weights(path: Path | str) -> tuple[dict, dict]:
-    if not Path(path).is_file():
-        raise FileNotFoundError(f"no weights file {path}")
-    try:
-        with safetensors.safe_open(path, framework="pt") as file:
-            metadata = file.metadata() or {}
-        return load_file(path), metadata
-    except Exception as error:
-        raise ValueError(f"{path} is no readable safetensors file ({error}); it may be truncated: fetch it again") from error
+def backbone_for(name: str, public: Samples, epochs: int = 90, seed: int = 0, device: str = "auto") -> Backbone:
+    """The backbone that a name stands for, as the notebooks' parameter `backbone` has it.
+
+    Args:
+        name: `small-vit` (trained on `public`, and kept under data/backbones for the next run), the path of a
+            safetensors file that `Backbone.save` wrote, or a timm name (pretrained).
+        public: Public samples to train on.
+        epochs: Passes over them.
+        seed: Seed of the training.
+        device: `auto`, or a torch device.
+    """
+    if Path(name).suffix == ".safetensors":
+        return Backbone.load(name, device)
+    if name != "small-vit":
+        return Backbone.from_timm(name, device=device)
+    code = Path(__file__).read_bytes() + Path(training.__file__).read_bytes()
+    made_from = (
+        "small-vit",
+        code,
+        *sorted(public.digests),
+        epochs,
+        seed,
+        json.dumps(environment(pick_device(device), 1)),
+    )
+    path = DATA / "backbones" / f"{digest(*made_from)[:24]}.safetensors"
+    if not path.is_file():
+        Backbone.train(public, epochs, seed, device).save(path)
+    return Backbone.load(path, device)

@@ -8,6 +8,11 @@ from __future__ import annotations
 import difflib
 from dataclasses import replace
 
+import numpy as np
+from sklearn.linear_model import LogisticRegression
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
+
 from lmeraser_kit.backbone import Backbone
 from lmeraser_kit.clustering import HashClusters, HierarchicalClusters, SingleCluster
 from lmeraser_kit.eraser import LMEraser
@@ -44,3 +49,18 @@ def build_method(name: str, backbone: Backbone, n_clusters: int, recipe: Recipe,
     partition, prompted = METHODS[name]
     recipe = recipe if prompted else replace(recipe, prompt="none")
     return LMEraser(backbone, partition(n_clusters), recipe, **options)
+
+
+def linear_probe(features: np.ndarray, labels: np.ndarray, test_features: np.ndarray) -> np.ndarray:
+    """What a linear classifier reads from features: logistic regression on standardised features.
+
+    Args:
+        features: Training features, (N, D).
+        labels: Their classes, (N,).
+        test_features: Features to classify, (M, D).
+
+    Returns:
+        Predicted classes, (M,).
+    """
+    probe = make_pipeline(StandardScaler(), LogisticRegression(max_iter=5000))
+    return probe.fit(features, labels).predict(test_features)

@@ -23,7 +23,7 @@ class HierarchicalClusters(BaseEstimator):
 
     Args:
         n_clusters: Number of clusters; None if `distance_threshold` decides.
-        distance_threshold: Clusters farther apart than this are not merged, in feature units; None if n_clusters decides.
+        distance_threshold: Clusters farther apart (in feature units) are not merged; None if `n_clusters` decides.
         fit_on: `public` (the default: nothing private in the routing) or `private` (the paper).
         linkage: scikit-learn's; the paper's is `average`.
         fit_size: At most so many samples are clustered, chosen by uid (the published code takes 1000).

@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 from sklearn.datasets import load_digits
 
-from lmeraser_kit.samples import Samples, keyed_uniform
+from lmeraser_kit.samples import Samples, digest, keyed_uniform
 
 DATA = Path(os.environ.get("LMERASER_DATA", Path(__file__).parents[1] / "data"))
 PUBLIC_BELOW, PRIVATE_BELOW = 0.4, 0.8
@@ -36,6 +36,11 @@ class Split:
     private: Samples
     test: Samples
     name: str
+
+    @property
+    def digest(self) -> str:
+        """A hash of every sample and of the part that it is in, in hex."""
+        return digest(*(digest(*sorted(part.digests)) for part in (self.public, self.private, self.test)))
 
 
 def _digits() -> Samples:

@@ -11,7 +11,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Iterable
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, replace
 
 import joblib
 import numpy as np
@@ -24,6 +24,7 @@ from lmeraser_kit.backbone import Backbone
 from lmeraser_kit.clustering import HierarchicalClusters
 from lmeraser_kit.prompts import prompt_canvas
 from lmeraser_kit.samples import Samples, digest
+from lmeraser_kit.state import Receipt, State
 from lmeraser_kit.tuning import ClusterModel, Recipe, cluster_address, tune_cluster
 
 PREDICTION_BATCH = 64
@@ -31,71 +32,6 @@ PREDICTION_BATCH = 64
 
 class ExactnessError(AssertionError):
     """The model is not, bit for bit, what a fit on the samples that remain gives."""
-
-
-@dataclass(frozen=True, eq=False)
-class State:
-    """Everything that a fitted model keeps of private data.
-
-    Attributes:
-        samples: The samples held, in the order of their uids.
-        features: Their features, float32 (N, D); None if the partition needs none.
-        routing: The fitted partition.
-        assignment: The cluster of each sample, (N,).
-        models: The tuned clusters, by number. A cluster without samples has none.
-    """
-
-    samples: Samples
-    features: np.ndarray | None
-    routing: BaseEstimator
-    assignment: np.ndarray
-    models: dict[int, ClusterModel]
-
-    def pieces(self) -> dict[str, str]:
-        """A hash of every piece of the state, by name."""
-        features = b"" if self.features is None else self.features.tobytes()
-        parts = {
-            "samples": digest(*self.samples.digests),
-            "features": digest(features),
-            "routing": self.routing.digest(),
-            "assignment": digest(self.assignment.astype(np.int64).tobytes()),
-        }
-        return parts | {f"cluster {k}": self.models[k].digest for k in sorted(self.models)}
-
-
-@dataclass(frozen=True)
-class Receipt:
-    """What a request has done. It holds no uid and nothing else of a sample, so it may be kept.
-
-    Attributes:
-        action: `fit`, `forget` or `add`.
-        n_requested: How many samples the request named.
-        n_samples: How many samples are held after it.
-        clusters_tuned: The clusters that were tuned (again), and how many samples each has.
-        clusters_removed: The clusters that have no sample left, and so no model.
-        n_moved: Samples that stayed and changed their cluster (0 unless the routing is fitted on private features).
-        sample_gradients: The cost: samples passed forward and backward once.
-        seconds: The time that the request took.
-        hash_before: `state_hash()` before; empty for a fit.
-        hash_after: `state_hash()` after.
-        clusters_before: Every cluster's hash before, by number.
-        clusters_after: Every cluster's hash after, by number.
-        environment: Where the bits were computed; they can be compared only where it is the same.
-    """
-
-    action: str
-    n_requested: int
-    n_samples: int
-    clusters_tuned: dict[int, int]
-    clusters_removed: list[int]
-    n_moved: int
-    sample_gradients: int
-    seconds: float
-    hash_before: str
-    hash_after: str
-    clusters_before: dict[int, str]
-    clusters_after: dict[int, str]
-    environment: dict[str, str | int]
 
 
 class LMEraser(BaseEstimator):
@@ -211,7 +147,9 @@ class LMEraser(BaseEstimator):
         here = environment(self.backbone.device, self.threads)
         changed = [f"{k}: {v} then, {here.get(k)} now" for k, v in self.environment_.items() if here.get(k) != v]
         if changed:
-            raise RuntimeError(f"bits cannot be compared, the environment has changed ({'; '.join(changed)}): fit again")
+            raise RuntimeError(
+                f"bits cannot be compared, the environment has changed ({'; '.join(changed)}): fit again"
+            )
         fresh, _ = self._build(self.state_.samples, known=None)
         held, expected = self.state_.pieces(), fresh.pieces()
         wrong = [name for name in held | expected if held.get(name) != expected.get(name)]
@@ -250,8 +188,10 @@ class LMEraser(BaseEstimator):
         rows, columns = np.nonzero(np.broadcast_to(votes, (len(images), len(available))))
         weights = votes[rows if len(votes) > 1 else 0, columns]
         device, mask = self.backbone.device, self._recipe().mask(self.backbone.size, self.seed)
-        tensors = [torch.from_numpy(np.stack([getattr(models[k], name) for k in available])).to(device)
-                   for name in ("prompt", "weight", "bias")]
+        tensors = [
+            torch.from_numpy(np.stack([getattr(models[k], name) for k in available])).to(device)
+            for name in ("prompt", "weight", "bias")
+        ]
         canvases = torch.stack([prompt_canvas(prompt, mask) for prompt in tensors[0]])
         probabilities = np.zeros((len(images), self.n_classes_))
         with exact_arithmetic(self.threads), torch.inference_mode():

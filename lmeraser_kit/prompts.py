@@ -1,9 +1,9 @@
 """Visual prompts: learnable pixels that are added to the normalised image.
 
-`frame` is LMEraser's (arXiv 2404.11056) and DAM-VP's: a border, 30 of 224 pixels wide in the published code. `patch` and
-`random-patch` are those of Bahng et al. 2022 (arXiv 2203.17274); there the random patch moves at every forward pass,
-at prediction too, which makes a prediction random. Here its place is drawn once, from the seed: public, and the same
-for every cluster. A prompt is kept as the values of its pixels, (3, P), not as a whole image.
+`frame` is LMEraser's (arXiv 2404.11056) and DAM-VP's: a border, 30 of 224 pixels wide in the published code. `patch`
+and `random-patch` are those of Bahng et al. 2022 (arXiv 2203.17274); there the random patch moves at every forward
+pass, at prediction too, which makes a prediction random. Here its place is drawn once, from the seed: public, and the
+same for every cluster. A prompt is kept as the values of its pixels, (3, P), not as a whole image.
 """
 
 from __future__ import annotations

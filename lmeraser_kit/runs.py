@@ -177,8 +177,7 @@ def output_folder(output: str, notebook: str) -> Path:
 
 
 def save_metrics(folder: Path | str, metrics: dict, **context) -> Path:
-    """Write a notebook's answer, to be collected. The context (device, seed, hashes of data and weights) goes to the
-    manifest."""
+    """Write a notebook's answer, to be collected; the context (device, hashes, ...) goes to the manifest."""
     return write_json(Path(folder) / "metrics.json", {"metrics": metrics, "context": context})
 
 
@@ -231,7 +230,9 @@ def main(arguments: list[str] | None = None) -> int:
         print(f"{name}: {error}", file=sys.stderr)
         return 2
     except PapermillExecutionError as error:
-        print(f"{name}: FAILED in this cell:\n{error.source}\n{error}see {options.folder}/failed.ipynb", file=sys.stderr)
+        print(
+            f"{name}: FAILED in this cell:\n{error.source}\n{error}see {options.folder}/failed.ipynb", file=sys.stderr
+        )
         return 1
     print(f"{name}: done in {manifest['seconds']:.0f} s")
     return 0

@@ -56,10 +56,14 @@ class Samples:
         outside = np.flatnonzero((labels < 0) | (labels >= n_classes))
         if len(outside):
             label = labels[outside[0]]
-            raise ValueError(f"label {label} of uid {str(uids[outside[0]])!r} is outside the range 0 to {n_classes - 1}")
+            raise ValueError(
+                f"label {label} of uid {str(uids[outside[0]])!r} is outside the range 0 to {n_classes - 1}"
+            )
         names, counts = np.unique(uids, return_counts=True)
         if (counts > 1).any():
-            raise ValueError(f"uid {str(names[counts > 1][0])!r} occurs more than once; a uid names one sample for life")
+            raise ValueError(
+                f"uid {str(names[counts > 1][0])!r} occurs more than once; a uid names one sample for life"
+            )
         for name, value in (("images", images), ("labels", labels), ("uids", uids), ("n_classes", n_classes)):
             object.__setattr__(self, name, value)
 

@@ -107,7 +107,9 @@ class ClusterModel:
     def digest(self) -> str:
         """A hash of every bit that the cluster keeps, in hex."""
         arrays = (self.prompt, self.weight, self.bias, self.losses)
-        return digest("cluster", self.address, self.n_samples, *(part for a in arrays for part in (a.shape, a.tobytes())))
+        return digest(
+            "cluster", self.address, self.n_samples, *(part for a in arrays for part in (a.shape, a.tobytes()))
+        )
 
 
 def cluster_address(backbone: Backbone, samples: Samples, recipe: Recipe, seed: int, threads: int = 1) -> str:
@@ -155,7 +157,9 @@ def tune_cluster(backbone: Backbone, samples: Samples, recipe: Recipe, seed: int
     labels = torch.from_numpy(samples.labels).to(device)
 
     def loss_of(rows: np.ndarray, draws: np.ndarray) -> torch.Tensor:
-        views = augment(backbone.views(samples.images[rows]), draws, recipe.shift, recipe.rotate, recipe.zoom, recipe.flip)
+        views = augment(
+            backbone.views(samples.images[rows]), draws, recipe.shift, recipe.rotate, recipe.zoom, recipe.flip
+        )
         features = backbone(views + prompt_canvas(prompt, mask))
         return F.cross_entropy(F.linear(features, weight, bias), labels[rows])
 

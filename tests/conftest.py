@@ -1,4 +1,4 @@
-"""Small but real: digits, a ViT trained for a few epochs on the public part, and erasers that tune for an epoch or two."""
+"""Small but real: digits, a ViT trained for a few epochs on the public part, erasers that tune for an epoch or two."""
 
 import pytest
 

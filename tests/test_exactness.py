@@ -116,12 +116,16 @@ def test_whole_clusters_whole_classes_and_everything_can_leave(clusters, make_er
         eraser.verify()
         eraser.forget(eraser.state_.samples.uids)
     assert len(eraser.state_.samples) == 0 and not eraser.state_.models
-    assert eraser.state_hash() == make_eraser(clusters, recipe={"epochs": 1}).fit(private[:0], split.public).state_hash()
+    assert (
+        eraser.state_hash() == make_eraser(clusters, recipe={"epochs": 1}).fit(private[:0], split.public).state_hash()
+    )
     eraser.verify()
     with pytest.raises(ValueError, match="no private sample is held"):
         eraser.predict(split.test)
     eraser.add(private[:9])
-    assert eraser.state_hash() == make_eraser(clusters, recipe={"epochs": 1}).fit(private[:9], split.public).state_hash()
+    assert (
+        eraser.state_hash() == make_eraser(clusters, recipe={"epochs": 1}).fit(private[:9], split.public).state_hash()
+    )
 
 
 def test_clusters_of_one_sample_and_of_one_class(make_eraser, private, split):

@@ -2,8 +2,8 @@
 
 import numpy as np
 import pytest
-
 from leaks import LEAKS, KeptPrototypes, PooledEarlyStopping
+
 from lmeraser_kit import ExactnessError, HierarchicalClusters, LMEraser
 
 

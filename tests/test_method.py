@@ -8,7 +8,7 @@ from scipy.cluster.hierarchy import fcluster
 from scipy.cluster.hierarchy import linkage as scipy_linkage
 from sklearn.base import clone
 
-from lmeraser_kit import HashClusters, HierarchicalClusters, LMEraser, Recipe, Samples, SingleCluster, tune_cluster
+from lmeraser_kit import HashClusters, HierarchicalClusters, Recipe, Samples, SingleCluster, tune_cluster
 from lmeraser_kit.baselines import METHODS, build_method
 from lmeraser_kit.prompts import PROMPTS, prompt_canvas, prompt_mask
 
@@ -119,8 +119,16 @@ def test_a_rate_that_is_too_high_is_named(backbone, private):
 
 
 @pytest.mark.parametrize(
-    "bad", [{"prompt": "ring"}, {"epochs": 0}, {"batch_size": 0}, {"prompt_lr": -1}, {"head_lr": float("nan")},
-            {"prompt_size": 0}, {"momentum": 1}]  # fmt: skip
+    "bad",
+    [
+        {"prompt": "ring"},
+        {"epochs": 0},
+        {"batch_size": 0},
+        {"prompt_lr": -1},
+        {"head_lr": float("nan")},
+        {"prompt_size": 0},
+        {"momentum": 1},
+    ],
 )
 def test_bad_recipes_are_refused(bad):
     with pytest.raises(ValueError, match=next(iter(bad)) + r"|unknown prompt 'ring'; one of: frame"):
@@ -183,7 +191,10 @@ def test_bad_fits_are_refused_before_they_cost_time(make_eraser, private, split,
         (make_eraser(HierarchicalClusters(0)), "n_clusters is 0"),
         (make_eraser(HashClusters(0)), "n_clusters is 0"),
         (make_eraser(HierarchicalClusters(10**6)), "1000000 clusters cannot be made of 740 public samples"),
-        (make_eraser(HierarchicalClusters(121, fit_on="private")), "121 clusters cannot be made of 120 private samples"),
+        (
+            make_eraser(HierarchicalClusters(121, fit_on="private")),
+            "121 clusters cannot be made of 120 private samples",
+        ),
         (make_eraser(HierarchicalClusters(4, fit_on="test")), "expected 'public' or 'private'"),
         (make_eraser(HierarchicalClusters(4, distance_threshold=1.0)), "one of n_clusters and distance_threshold"),
         (make_eraser(n_classes=5), "outside the range 0 to 4"),
@@ -191,7 +202,7 @@ def test_bad_fits_are_refused_before_they_cost_time(make_eraser, private, split,
     for eraser, message in cases:
         with pytest.raises(ValueError, match=message):
             eraser.fit(private, public=split.public)
-    with pytest.raises(ValueError, match="public=..."):
+    with pytest.raises(ValueError, match=r"public=\.\.\."):
         make_eraser().fit(private)
     with pytest.raises(ValueError, match="both public and private"):
         make_eraser().fit(private + split.public[:1], public=split.public)

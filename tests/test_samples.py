@@ -78,7 +78,7 @@ def test_random_numbers_belong_to_the_uid_not_to_the_position():
 def test_random_numbers_are_uniform_and_independent():
     keys = samples(1).keys + np.arange(20_000, dtype=np.uint64)
     u = keyed_uniform(0, keys, 0, 3)
-    assert 0 <= u.min() and u.max() < 1
+    assert u.min() >= 0 and u.max() < 1
     counts = np.histogram(u, bins=20, range=(0, 1))[0]
     assert ((counts - 3000) ** 2 / 3000).sum() < 43.8  # chi-squared, 19 degrees, p = 0.001
     assert np.abs(np.corrcoef(u.T) - np.eye(3)).max() < 0.03

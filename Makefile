@@ -1,0 +1,45 @@
+# `make` alone lists what there is. Every target makes the environment first when it is missing or older than the lock.
+PROFILE ?= quick
+CORES ?= $(shell nproc)
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+READY := $(VENV)/ready
+
+.DEFAULT_GOAL := help
+.PHONY: help reproduce test lab lint clean lock
+
+help:  ## this list
+	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
+
+$(READY): requirements.lock pyproject.toml
+	@echo "Installing into $(VENV): about 6 GB with CUDA's libraries; some minutes the first time."
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --upgrade pip
+	$(BIN)/python -m pip install --progress-bar off --requirement requirements.lock | grep -v 'already satisfied' || true
+	$(BIN)/python -m pip install --quiet --no-deps --editable .
+	$(BIN)/python -m pip check
+	@touch $@
+
+reproduce: $(READY)  ## run a profile (PROFILE=quick) into tables, figures and results/PROFILE/report.html
+	@$(BIN)/snakemake --snakefile workflow/Snakefile --config profile=$(PROFILE) --cores $(CORES) \
+		--keep-going --rerun-incomplete --quiet rules host
+	@echo "The report: results/$(PROFILE)/report.html"
+
+test: $(READY)  ## run the tests
+	$(BIN)/python -m pytest
+
+lab: $(READY)  ## open JupyterLab on the notebooks
+	$(BIN)/jupyter lab notebooks
+
+lint: $(READY)  ## check format and style
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+
+clean:  ## remove runs, trained backbones and caches; the environment and committed results stay
+	rm -rf data/backbones results/lab results/tiny .snakemake .pytest_cache .ruff_cache .hypothesis
+	find . -name __pycache__ -not -path './$(VENV)/*' -prune -exec rm -rf {} +
+
+lock: $(READY)  ## write requirements.lock anew from what is installed in .venv
+	$(BIN)/python -m pip freeze --exclude-editable | sed -E \
+		's/^((nvidia|triton|cuda)[^ ]*)$$/\1 ; platform_system == "Linux" and platform_machine == "x86_64"/' > requirements.lock

@@ -1,0 +1,44 @@
+"""Weights on disk: safetensors, whole or not at all, never unpickled."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from pathlib import Path
+
+import safetensors
+import torch
+from safetensors.torch import load_file, save_file
+
+
+def write_weights(path: Path | str, state: dict[str, torch.Tensor], metadata: dict[str, str]) -> Path:
+    """Write tensors and metadata to one file: beside it first, then renamed."""
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.NamedTemporaryFile(dir=path.parent, suffix=".partial", delete=False) as partial:
+        pass
+    try:
+        save_file(state, partial.name, metadata=metadata)
+        os.replace(partial.name, path)
+    finally:
+        Path(partial.name).unlink(missing_ok=True)
+    return path
+
+
+def read_weights(path: Path | str) -> tuple[dict[str, torch.Tensor], dict[str, str]]:
+    """Read tensors and metadata.
+
+    Raises:
+        FileNotFoundError: If there is no such file.
+        ValueError: If it cannot be read; it may be truncated.
+    """
+    if not Path(path).is_file():
+        raise FileNotFoundError(f"no weights file {path}")
+    try:
+        with safetensors.safe_open(path, framework="pt") as file:
+            metadata = file.metadata() or {}
+        return load_file(path), metadata
+    except Exception as error:
+        raise ValueError(
+            f"{path} is no readable safetensors file ({error}); it may be truncated: fetch it again"
+        ) from error
