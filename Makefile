@@ -23,7 +23,7 @@ $(READY): requirements.lock pyproject.toml
 
 reproduce: $(READY)  ## run a profile (PROFILE=quick) into tables, figures and results/PROFILE/report.html
 	@$(BIN)/snakemake --snakefile workflow/Snakefile --config profile=$(PROFILE) --cores $(CORES) \
-		--keep-going --rerun-incomplete --quiet rules host
+		--keep-going --rerun-incomplete --quiet rules host reason
 	@echo "The report: results/$(PROFILE)/report.html"
 
 test: $(READY)  ## run the tests

@@ -14,6 +14,7 @@ from collections.abc import Iterator
 import numpy as np
 import timm
 import torch
+import torch.utils.deterministic
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from tqdm import tqdm as plain_tqdm
 from tqdm.auto import tqdm as lab_tqdm
@@ -40,11 +41,13 @@ def exact_arithmetic(threads: int) -> Iterator[None]:
         torch.backends.cudnn.allow_tf32,
         torch.get_float32_matmul_precision(),
         torch.get_num_threads(),
+        torch.utils.deterministic.fill_uninitialized_memory,
     )
     torch.use_deterministic_algorithms(True)
     torch.backends.cudnn.benchmark = torch.backends.cudnn.allow_tf32 = False
     torch.set_float32_matmul_precision("highest")
     torch.set_num_threads(threads)
+    torch.utils.deterministic.fill_uninitialized_memory = False  # for finding bugs; it costs time and changes no result
     try:
         with sdpa_kernel([SDPBackend.FLASH_ATTENTION, SDPBackend.MATH]):  # memory-efficient attention is not exact
             yield
@@ -53,6 +56,7 @@ def exact_arithmetic(threads: int) -> Iterator[None]:
         torch.backends.cudnn.benchmark, torch.backends.cudnn.allow_tf32 = before[2:4]
         torch.set_float32_matmul_precision(before[4])
         torch.set_num_threads(before[5])
+        torch.utils.deterministic.fill_uninitialized_memory = before[6]
 
 
 def environment(device: torch.device | str, threads: int) -> dict[str, str | int]:

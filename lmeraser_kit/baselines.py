@@ -21,7 +21,7 @@ from lmeraser_kit.tuning import Recipe
 # name: (partition for a number of clusters, whether a prompt is tuned)
 METHODS = {
     "lmeraser": (HierarchicalClusters, True),  # a prompt and a head per cluster, routed by public prototypes
-    "lmeraser, private routing": (lambda k: HierarchicalClusters(k, fit_on="private"), True),  # the paper's routing
+    "private routing": (lambda k: HierarchicalClusters(k, fit_on="private"), True),  # the paper's routing
     "cluster heads": (HierarchicalClusters, False),  # LMEraser without prompts
     "hashed clusters": (HashClusters, True),  # SISA's partition: all shards vote
     "one prompt": (lambda k: SingleCluster(), True),

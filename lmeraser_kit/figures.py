@@ -20,7 +20,7 @@ from lmeraser_kit.metrics import ci95
 _COLOURS = sns.color_palette("colorblind")
 METHOD_STYLES = {  # method: (colour, marker)
     "lmeraser": (_COLOURS[0], "o"),
-    "lmeraser, private routing": (_COLOURS[9], "P"),
+    "private routing": (_COLOURS[9], "P"),
     "cluster heads": (_COLOURS[2], "s"),
     "hashed clusters": (_COLOURS[1], "D"),
     "one prompt": (_COLOURS[3], "^"),

@@ -10,6 +10,7 @@ starts if a parameter is unknown or ill-typed. A run leaves a folder: `executed.
 from __future__ import annotations
 
 import argparse
+import ast
 import difflib
 import itertools
 import json
@@ -28,15 +29,19 @@ import papermill
 import yaml
 from nbclient.exceptions import DeadKernelError
 from papermill.exceptions import PapermillExecutionError
+from traitlets.config import Config
 
 PROJECT = Path(__file__).parents[1]
 TYPES = {"int": int, "float": (int, float), "str": str, "bool": bool, "list": list}
 VERSIONS = ("lmeraser-kit", "torch", "torchvision", "timm", "numpy", "scikit-learn", "papermill")
-KERNEL_STARTS = 3  # parallel kernels now and then collide on a port, or die at their start
+KERNEL_STARTS = 3  # now and then a kernel dies at its start
+SOCKETS = Config(
+    {"KernelManager": {"transport": "ipc"}} if os.name == "posix" else {}
+)  # parallel kernels share no ports
 
 
 def check_parameters(notebook: Path | str, parameters: dict) -> dict:
-    """The notebook's parameters with these values, or a refusal.
+    """All of the notebook's parameters, with these values and its defaults for the rest; or a refusal.
 
     Raises:
         ValueError: If the notebook cannot be read or has no parameters cell, or a parameter is unknown or ill-typed.
@@ -59,7 +64,8 @@ def check_parameters(notebook: Path | str, parameters: dict) -> dict:
         expected = TYPES.get(kind, object)
         if not isinstance(value, expected) or (isinstance(value, bool) and kind in ("int", "float")):
             raise ValueError(f"parameter {name!r} of {Path(notebook).name} is {value!r}, expected {kind}")
-    return parameters
+    defaults = {name: ast.literal_eval(about["default"]) for name, about in known.items() if name != "output"}
+    return defaults | parameters
 
 
 def expand(grid: dict) -> list[dict]:
@@ -96,7 +102,8 @@ def plan(config: dict, notebooks: Path | str = PROJECT / "notebooks") -> dict[tu
             name = "".join(c if c.isalnum() or c in "-_." else "-" for c in name)
             if (notebook, name) in runs:
                 raise ValueError(f"two runs of {notebook} are named {name!r}: a value occurs twice in the grid")
-            runs[notebook, name] = check_parameters(Path(notebooks) / f"{notebook}.ipynb", parameters)
+            check_parameters(Path(notebooks) / f"{notebook}.ipynb", parameters)
+            runs[notebook, name] = parameters
     return runs
 
 
@@ -115,19 +122,19 @@ def run_notebook(notebook: Path | str, folder: Path | str, parameters: dict) -> 
         ValueError: If a parameter is refused; nothing has started then.
         PapermillExecutionError: If a cell fails; `failed.ipynb` and the manifest are left to look at.
     """
-    check_parameters(notebook, parameters)
+    effective = check_parameters(notebook, parameters)
     folder = Path(folder).resolve()
     folder.mkdir(parents=True, exist_ok=True)
     manifest = {
         "notebook": Path(notebook).name,
-        "parameters": parameters,
+        "parameters": effective,
         **git_state(),
         "started": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
         "versions": {"python": platform.python_version(), **{name: metadata.version(name) for name in VERSIONS}},
         "machine": {"platform": platform.platform(), "cores": os.cpu_count()},
         "status": "failed",
     }
-    (folder / "params.yaml").write_text(yaml.safe_dump(parameters, sort_keys=True))
+    (folder / "params.yaml").write_text(yaml.safe_dump(effective, sort_keys=True))
     for stale in ("executed.ipynb", "failed.ipynb", "metrics.json", "manifest.json"):
         (folder / stale).unlink(missing_ok=True)
     partial, started = folder / "partial.ipynb", time.perf_counter()
@@ -149,7 +156,13 @@ def _execute(notebook: Path | str, executed: Path, parameters: dict) -> None:
     for attempt in range(1, KERNEL_STARTS + 1):
         try:
             papermill.execute_notebook(
-                str(notebook), str(executed), parameters, kernel_name="python3", progress_bar=False, start_timeout=180
+                str(notebook),
+                str(executed),
+                parameters,
+                kernel_name="python3",
+                progress_bar=False,
+                start_timeout=180,
+                config=SOCKETS,
             )
             return
         except (DeadKernelError, RuntimeError) as error:
@@ -211,8 +224,9 @@ def collect(root: Path | str, notebook: str, table: str | None = None) -> pd.Dat
             rows = pd.DataFrame([json.loads((path.parent / "metrics.json").read_text())["metrics"]])
         else:
             rows = pd.read_csv(path.parent / table)
-        first = {k: v for k, v in {"run": path.parent.name, **manifest["parameters"]}.items() if k not in rows}
-        frames.append(pd.DataFrame(first, index=rows.index).join(rows))
+        parameters = {name: value for name, value in manifest["parameters"].items() if name not in rows}
+        rows.insert(0, "run", path.parent.name)
+        frames.append(rows.assign(**{k: str(v) if isinstance(v, list) else v for k, v in parameters.items()}))
     return pd.concat(frames, ignore_index=True) if frames else pd.DataFrame()
 
 
@@ -230,9 +244,8 @@ def main(arguments: list[str] | None = None) -> int:
         print(f"{name}: {error}", file=sys.stderr)
         return 2
     except PapermillExecutionError as error:
-        print(
-            f"{name}: FAILED in this cell:\n{error.source}\n{error}see {options.folder}/failed.ipynb", file=sys.stderr
-        )
+        what = f"{error.ename}: {error.evalue}\n(all of it: {options.folder}/failed.ipynb)"
+        print(f"{name}: FAILED in this cell:\n\n{error.source}\n\n{what}", file=sys.stderr)
         return 1
     print(f"{name}: done in {manifest['seconds']:.0f} s")
     return 0
