@@ -1,0 +1,120 @@
+"""What holds for the project as a whole: its files agree with each other, and stay readable."""
+
+import ast
+import re
+import sys
+import tomllib
+from pathlib import Path
+
+import nbformat
+import papermill
+import pytest
+import yaml
+from packaging.requirements import Requirement
+from packaging.version import Version
+
+ROOT = Path(__file__).parents[1]
+NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
+MODULES = sorted((ROOT / "lmeraser_kit").glob("*.py"))
+CONDA_NAMES = {"pytorch": "torch", "snakemake-minimal": "snakemake"}
+IMPORT_NAMES = {"sklearn": "scikit-learn", "yaml": "pyyaml"}
+
+
+def declared():
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    wanted = [*project["dependencies"], *project["optional-dependencies"]["dev"]]
+    return {r.name.lower(): r for r in map(Requirement, wanted)}
+
+
+def locked():
+    lines = (ROOT / "requirements.lock").read_text().splitlines()
+    pins = [Requirement(line) for line in lines if line and not line.startswith("#")]
+    return {r.name.lower().replace("_", "-"): next(iter(r.specifier)).version for r in pins}
+
+
+def test_pyproject_lock_and_environment_name_the_same_packages():
+    entries = yaml.safe_load((ROOT / "environment.yml").read_text())["dependencies"]
+    conda = dict(entry.split("=") for entry in entries if isinstance(entry, str))
+    conda = {CONDA_NAMES.get(name, name): pin for name, pin in conda.items() if name not in ("python", "pip")}
+    assert conda.keys() == declared().keys() <= locked().keys()
+    for name, requirement in declared().items():
+        assert requirement.specifier.contains(locked()[name]), f"{name}: the lock is outside the range"
+        assert Version(locked()[name]).release[:2] == Version(conda[name]).release[:2], f"{name}: other minor version"
+    assert entries[-1] == {"pip": ["-e ."]}
+
+
+def test_every_dependency_of_the_environment_says_why():
+    lines = (ROOT / "environment.yml").read_text().split("dependencies:")[1].splitlines()
+    packages = [line for line in lines if re.match(r"  - \w", line) and not re.search("python=|pip", line)]
+    assert len(packages) > 20 and all("#" in line for line in packages)
+
+
+def test_no_file_names_an_index():
+    for name in ("requirements.lock", "pyproject.toml", "environment.yml", "Makefile", ".ci/run"):
+        assert not re.search(r"https?://|index-url|find-links|file:", (ROOT / name).read_text()), name
+
+
+def test_what_is_imported_is_declared():
+    for path in MODULES:
+        for node in ast.walk(ast.parse(path.read_text())):
+            names = [a.name for a in node.names] if isinstance(node, ast.Import) else []
+            names += [node.module] if isinstance(node, ast.ImportFrom) else []
+            for top in {name.split(".")[0] for name in names} - {"lmeraser_kit"} - set(sys.stdlib_module_names):
+                assert IMPORT_NAMES.get(top, top) in declared(), f"{path.name} imports {top}"
+
+
+FLOORS = [
+    {"samples"},
+    {"datasets", "arithmetic", "training", "weights"},
+    {"backbone", "prompts", "clustering"},
+    {"tuning"},
+    {"state"},
+    {"eraser"},
+    {"baselines"},
+]
+BESIDE = {"metrics", "figures", "runs", "report", "__init__"}
+
+
+def test_no_module_imports_one_above_it():
+    floor = {name: i for i, names in enumerate(FLOORS) for name in names}
+    assert floor.keys() | BESIDE == {path.stem for path in MODULES}
+    for path in MODULES:
+        text = path.read_text()
+        imported = set(re.findall(r"^\s*from lmeraser_kit\.(\w+) import", text, re.M))
+        imported |= set(re.findall(r"^\s*from lmeraser_kit import (\w+)", text, re.M))
+        for name in imported:
+            if path.stem in BESIDE:
+                assert name in BESIDE, f"{path.stem} sees arrays and data frames, never {name}"
+            else:
+                assert floor[name] <= floor[path.stem], f"{path.stem} imports {name}"
+
+
+@pytest.mark.parametrize("path", MODULES, ids=lambda path: path.name)
+def test_modules_are_short_and_documented(path):
+    assert len(path.read_text().splitlines()) <= 300
+    tree = ast.parse(path.read_text())
+    assert ast.get_docstring(tree)
+    for node in ast.walk(tree):
+        if isinstance(node, (ast.FunctionDef, ast.ClassDef)) and not node.name.startswith("_"):
+            nested = any(
+                node in ast.walk(f) and node is not f for f in ast.walk(tree) if isinstance(f, ast.FunctionDef)
+            )
+            assert nested or ast.get_docstring(node), f"{node.name} has no docstring"
+
+
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.name)
+def test_notebooks_are_stripped_parameterised_and_short(path):
+    notebook = nbformat.read(path, as_version=4)
+    nbformat.validate(notebook)
+    code = [cell for cell in notebook.cells if cell.cell_type == "code"]
+    assert all(not cell.outputs and cell.execution_count is None for cell in code)
+    assert notebook.metadata.kernelspec.name == "python3"
+    assert notebook.cells[0].cell_type == "markdown" and notebook.cells[0].source.startswith("# ")
+    assert code[0].metadata.get("tags") == ["parameters"]
+    assignment = re.compile(r"^\w+: (int|float|str|bool|list) = [^#]+  # \S.*$")
+    lines = code[0].source.splitlines()
+    assert all(assignment.match(line) for line in lines)
+    found = papermill.inspect_notebook(str(path))
+    assert len(found) == len(lines) and all(about["help"] for about in found.values())
+    lengths = sorted(len(cell.source.splitlines()) for cell in code[1:])
+    assert lengths[len(lengths) // 2] <= 8 and lengths[-1] <= 20

@@ -1,0 +1,138 @@
+"""Runs are strict before they cost time, leave what they should, and are collected."""
+
+import json
+import subprocess
+import sys
+
+import nbformat
+import pandas as pd
+import papermill
+import pytest
+import yaml
+from nbformat.v4 import new_code_cell, new_notebook
+
+from lmeraser_kit import runs
+
+LOOK_UP = "from lmeraser_kit import runs\n"
+
+
+def notebook_of(path, *cells, parameters='n: int = 3  # how many\nname: str = "a"  # who\noutput: str = ""  # where\n'):
+    tagged = new_code_cell(parameters, metadata={"tags": ["parameters"]})
+    kernel = {"name": "python3", "display_name": "Python 3", "language": "python"}
+    nbformat.write(new_notebook(cells=[tagged, *map(new_code_cell, cells)], metadata={"kernelspec": kernel}), path)
+    return path
+
+
+@pytest.fixture
+def notebook(tmp_path):
+    return notebook_of(
+        tmp_path / "count.ipynb",
+        LOOK_UP + 'if name == "boom":\n    raise RuntimeError("the name is boom")',
+        "runs.save_metrics(output, {'double': 2 * n}, seed=5)",
+    )
+
+
+@pytest.mark.parametrize(
+    "parameters, message",
+    [
+        ({"nane": "b"}, r"count.ipynb has no parameter 'nane'; did you mean 'name'\?"),
+        ({"zzz": 1}, "it has: n, name, output"),
+        ({"n": "3"}, "parameter 'n' of count.ipynb is '3', expected int"),
+        ({"n": True}, "is True, expected int"),
+        ({"name": 7}, "is 7, expected str"),
+    ],
+)
+def test_unknown_and_ill_typed_parameters_are_refused_before_a_kernel_starts(
+    notebook, parameters, message, monkeypatch
+):
+    monkeypatch.setattr(papermill, "execute_notebook", lambda *a, **k: pytest.fail("a kernel started"))
+    folder = notebook.parent / "out"
+    with pytest.raises(ValueError, match=message):
+        runs.run_notebook(notebook, folder, parameters)
+    assert not folder.exists()
+
+
+def test_corrupt_missing_and_untagged_notebooks_are_refused(tmp_path):
+    (tmp_path / "torn.ipynb").write_text('{"cells": [')
+    with pytest.raises(ValueError, match=r"torn\.ipynb is not a readable notebook"):
+        runs.check_parameters(tmp_path / "torn.ipynb", {})
+    with pytest.raises(ValueError, match="no notebook"):
+        runs.check_parameters(tmp_path / "none.ipynb", {})
+    nbformat.write(new_notebook(cells=[new_code_cell("n = 1")]), tmp_path / "bare.ipynb")
+    with pytest.raises(ValueError, match="no cell tagged 'parameters'"):
+        runs.check_parameters(tmp_path / "bare.ipynb", {"n": 2})
+
+
+def test_a_run_leaves_what_a_table_needs(notebook, tmp_path):
+    folder = tmp_path / "profile" / "runs" / "count" / "n-4"
+    runs.run_notebook(notebook, folder, {"n": 4})
+    assert {p.name for p in folder.iterdir()} == {"executed.ipynb", "params.yaml", "manifest.json", "metrics.json"}
+    manifest = json.loads((folder / "manifest.json").read_text())
+    assert manifest["status"] == "ok" and manifest["seed"] == 5 and manifest["seconds"] > 0
+    assert manifest["parameters"] == yaml.safe_load((folder / "params.yaml").read_text()) == {"n": 4, "name": "a"}
+    assert {"commit", "clean", "versions", "machine", "started"} <= manifest.keys()
+    frame = runs.collect(tmp_path / "profile", "count")
+    assert frame.to_dict("records") == [{"run": "n-4", "double": 8, "n": 4, "name": "a"}]
+
+
+def test_a_failed_run_says_where_and_does_not_count(notebook, tmp_path):
+    folder = tmp_path / "profile" / "runs" / "count" / "bad"
+    command = [sys.executable, "-m", "lmeraser_kit.runs", notebook, folder, "-y", "{name: boom}"]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.returncode == 1
+    assert "FAILED in this cell" in done.stderr and 'if name == "boom"' in done.stderr
+    assert "RuntimeError: the name is boom" in done.stderr and "failed.ipynb" in done.stderr
+    assert json.loads((folder / "manifest.json").read_text())["status"] == "failed"
+    assert not (folder / "executed.ipynb").exists() and (folder / "failed.ipynb").exists()
+    assert runs.collect(tmp_path / "profile", "count").empty
+    assert subprocess.run([*command[:-1], "{nane: a}"], capture_output=True).returncode == 2
+
+
+def test_a_grid_becomes_runs_named_by_what_is_swept(notebook):
+    config = {"notebooks": {"count": [{"n": [1, 2], "name": ["a"]}, {"n": [3], "name": "b/c"}]}}
+    planned = runs.plan(config, notebook.parent)
+    assert planned == {
+        ("count", "n-1_name-a"): {"n": 1, "name": "a"},
+        ("count", "n-2_name-a"): {"n": 2, "name": "a"},
+        ("count", "n-3_name-b-c"): {"n": 3, "name": "b/c"},
+    }
+    assert runs.expand({"methods": [["a", "b"]]}) == [{"methods": ["a", "b"]}]
+
+
+@pytest.mark.parametrize(
+    "config, message",
+    [
+        ({"notebooks": {"count": {}}}, "an empty parameter grid"),
+        ({"notebooks": {"count": {"n": []}}}, "'n' of the grid has an empty list"),
+        ({"notebooks": {}}, "nothing would run"),
+        ({"notebooks": {"cuont": {"n": [1]}}}, "no notebook"),
+        ({"notebooks": {"count": {"m": [1]}}}, "no parameter 'm'"),
+        ({"notebooks": {"count": {"n": [1, 1]}}}, "a value occurs twice"),
+    ],
+)
+def test_a_bad_profile_is_refused_before_anything_runs(notebook, config, message):
+    with pytest.raises(ValueError, match=message):
+        runs.plan(config, notebook.parent)
+
+
+def test_a_dead_kernel_is_started_again(notebook, tmp_path, monkeypatch):
+    real, calls = papermill.execute_notebook, []
+
+    def dies_once(*arguments, **options):
+        calls.append(1)
+        if len(calls) == 1:
+            raise RuntimeError("Kernel died before replying to kernel_info")
+        return real(*arguments, **options)
+
+    monkeypatch.setattr(papermill, "execute_notebook", dies_once)
+    assert runs.run_notebook(notebook, tmp_path / "out", {})["status"] == "ok" and len(calls) == 2
+
+
+def test_tables_of_many_runs_are_joined(tmp_path):
+    for seed in (0, 1):
+        folder = tmp_path / "runs" / "count" / f"seed-{seed}"
+        folder.mkdir(parents=True)
+        runs.write_json(folder / "manifest.json", {"status": "ok", "parameters": {"seed": seed, "sweep": [1, 2]}})
+        pd.DataFrame({"x": [1, 2], "seed": seed}).to_csv(folder / "t.csv", index=False)
+    frame = runs.collect(tmp_path, "count", "t.csv")
+    assert frame["seed"].tolist() == [0, 0, 1, 1] and frame["run"].nunique() == 2
