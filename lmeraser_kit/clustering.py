@@ -55,7 +55,7 @@ class HierarchicalClusters(BaseEstimator):
             features: Features, (N, D). If fewer are left than n_clusters (after deletions), each is a cluster.
             keys: `Samples.keys` of these samples, (N,): they choose and order, so that the order of arrival cannot.
         """
-        chosen = np.argsort(keyed_uniform(0, keys, 0, 1)[:, 0], kind="stable")[: self.fit_size]
+        chosen = np.argsort(keyed_uniform("prototypes", 0, keys)[:, 0], kind="stable")[: self.fit_size]
         points = features[chosen].astype(np.float64)
         labels = np.zeros(len(points), dtype=int)
         if len(points) > 1:
@@ -108,7 +108,7 @@ class HashClusters(BaseEstimator):
 
     def assign(self, features: np.ndarray | None, keys: np.ndarray) -> np.ndarray:
         """The shard of each sample, (N,) int."""
-        return (keyed_uniform(1, keys, 0, 1)[:, 0] * self.n_clusters).astype(int)
+        return (keyed_uniform("shard", 0, keys)[:, 0] * self.n_clusters).astype(int)
 
     def votes(self, features: np.ndarray | None, available: np.ndarray) -> np.ndarray:
         """Every shard with a model counts the same: (1, K), for all samples."""

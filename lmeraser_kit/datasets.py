@@ -89,7 +89,7 @@ def load_dataset(name: str, seed: int = 0, root: Path | str = DATA) -> Split:
             + (f" Did you mean {near[0]!r}?" if near else f" Prepared arrays go to {root}/{name}.npz")
         )
     samples = _digits() if name == "digits" else _prepared(Path(root) / f"{name}.npz")
-    u = keyed_uniform(seed, samples.keys, epoch=0, columns=1)[:, 0]
+    u = keyed_uniform("split", seed, samples.keys)[:, 0]
     parts = np.digitize(u, [PUBLIC_BELOW, PRIVATE_BELOW])
     split = [samples[parts == part] for part in range(3)]
     if min(map(len, split)) == 0:

@@ -54,21 +54,18 @@ def images(pixels: np.ndarray, titles: list, columns: int = 8) -> Figure:
             shown = 0.5 + shown / (2 * max(np.abs(pixels).max(), 1e-12))
         ax.imshow(shown if shown.shape[-1] == 3 else shown[..., 0], cmap="gray", interpolation="nearest")
         ax.set_title(title, fontsize=14)
-    figure.tight_layout()
     return figure
 
 
 def feature_map(points: np.ndarray, groups: np.ndarray, group: str) -> Figure:
-    """A 2-D map of features: one colour a group, its number at its median. `points`: (N, 2); `groups`: (N,)."""
+    """A 2-D map of features, the number of each group above its median. `points`: (N, 2); `groups`: (N,)."""
     figure, ax = plt.subplots(figsize=(9, 7))
-    names = np.unique(groups)
-    for name, colour in zip(names, sns.husl_palette(len(names), s=0.75), strict=True):
-        inside = points[groups == name]
-        ax.scatter(*inside.T, s=22, color=colour, alpha=0.7, linewidths=0)
-        ax.text(
-            *np.median(inside, axis=0), str(name), weight="bold", ha="center", va="center",
-            bbox={"boxstyle": "circle,pad=0.2", "facecolor": "white", "edgecolor": colour, "alpha": 0.9},
-        )  # fmt: skip
+    offset = 0.045 * np.ptp(points[:, 1])
+    for i, name in enumerate(np.unique(groups)):
+        inside, colour = points[groups == name], _COLOURS[i % len(_COLOURS)]
+        ax.scatter(*inside.T, s=30, color=colour, marker="o^sDv"[i // len(_COLOURS) % 5], alpha=0.7, linewidths=0)
+        x, y = np.median(inside[:, 0]), np.quantile(inside[:, 1], 0.98) + offset
+        ax.text(x, y, str(name), weight="bold", color=colour, ha="center", va="center")
     ax.set(xlabel="t-SNE 1 (no unit)", ylabel="t-SNE 2 (no unit)", title=f"Features of private images, by {group}")
     ax.set_xticks([])
     ax.set_yticks([])
@@ -100,11 +97,12 @@ def dendrogram(features: np.ndarray, n_clusters: int, method: str = "average") -
         no_labels=True,
         ax=ax,
     )
-    ax.axhline(threshold, color=NEUTRAL, linestyle="--", linewidth=2, label=f"cut into {n_clusters} clusters")
+    ax.axhline(threshold, color=NEUTRAL, linestyle="--", linewidth=2)
     ax.set(
-        xlabel="public samples", ylabel="distance (feature units)", title=f"Hierarchical clustering, {method} linkage"
+        xlabel="public samples",
+        ylabel="distance (feature units)",
+        title=f"{method} linkage, cut (dashed) into {n_clusters} clusters",
     )
-    ax.legend()
     return figure
 
 

@@ -1,4 +1,4 @@
-"""One papermill run made strict, and many runs made a table.
+"""One papermill run made strict; a profile's grid made a plan of runs.
 
 papermill warns about an unknown parameter and goes on, and passes on any type. Here a run is refused before its kernel
 starts if a parameter is unknown or ill-typed. A run leaves a folder: `executed.ipynb`, `params.yaml`, `manifest.json`
@@ -18,26 +18,25 @@ import os
 import platform
 import subprocess
 import sys
-import tempfile
 import time
 from importlib import metadata
 from pathlib import Path
 
+# jsonschema would build a grammar of URIs that no notebook needs; it takes seconds in every process.
+sys.modules.setdefault("rfc3987_syntax", None)
+
 import nbformat
-import pandas as pd
 import papermill
 import yaml
 from nbclient.exceptions import DeadKernelError
 from papermill.exceptions import PapermillExecutionError
-from traitlets.config import Config
 
-PROJECT = Path(__file__).parents[1]
+from lmeraser_kit.results import PROJECT, write_json
+
 TYPES = {"int": int, "float": (int, float), "str": str, "bool": bool, "list": list}
 VERSIONS = ("lmeraser-kit", "torch", "torchvision", "timm", "numpy", "scikit-learn", "papermill")
-KERNEL_STARTS = 3  # now and then a kernel dies at its start
-SOCKETS = Config(
-    {"KernelManager": {"transport": "ipc"}} if os.name == "posix" else {}
-)  # parallel kernels share no ports
+KERNEL_STARTS = 3  # parallel kernels now and then collide on a port, or die at their start
+QUIET = ["--IPKernelApp.log_level=40"]  # no warning that local sockets are not encrypted
 
 
 def check_parameters(notebook: Path | str, parameters: dict) -> dict:
@@ -162,7 +161,7 @@ def _execute(notebook: Path | str, executed: Path, parameters: dict) -> None:
                 kernel_name="python3",
                 progress_bar=False,
                 start_timeout=180,
-                config=SOCKETS,
+                extra_arguments=QUIET,
             )
             return
         except (DeadKernelError, RuntimeError) as error:
@@ -180,54 +179,6 @@ def git_state() -> dict:
 
     status = git("status", "--porcelain", "--", ".", ":!results")
     return {"commit": git("rev-parse", "HEAD"), "clean": None if status is None else status == ""}
-
-
-def output_folder(output: str, notebook: str) -> Path:
-    """The folder that a notebook writes to: its parameter `output`, or results/lab/NOTEBOOK when that is empty."""
-    folder = Path(output) if output else PROJECT / "results" / "lab" / notebook
-    folder.mkdir(parents=True, exist_ok=True)
-    return folder
-
-
-def save_metrics(folder: Path | str, metrics: dict, **context) -> Path:
-    """Write a notebook's answer, to be collected; the context (device, hashes, ...) goes to the manifest."""
-    return write_json(Path(folder) / "metrics.json", {"metrics": metrics, "context": context})
-
-
-def write_json(path: Path, content: dict) -> Path:
-    """Write JSON, whole or not at all."""
-    with tempfile.NamedTemporaryFile("w", dir=path.parent, suffix=".partial", delete=False) as partial:
-        json.dump(content, partial, indent=1, default=float)
-        partial.write("\n")
-    os.chmod(partial.name, 0o644)
-    os.replace(partial.name, path)
-    return path
-
-
-def collect(root: Path | str, notebook: str, table: str | None = None) -> pd.DataFrame:
-    """All successful runs of one notebook below a folder, in one frame.
-
-    Args:
-        root: A profile's folder, results/PROFILE.
-        notebook: The notebook's name, without `.ipynb`.
-        table: A CSV that each run wrote, such as `requests.csv`; by default one row a run, from its metrics.
-
-    Returns:
-        Parameters, metrics (or the table's columns) and the name of the run.
-    """
-    frames = []
-    for path in sorted(Path(root).glob(f"runs/{notebook}/*/manifest.json")):
-        manifest = json.loads(path.read_text())
-        if manifest["status"] != "ok":
-            continue
-        if table is None:
-            rows = pd.DataFrame([json.loads((path.parent / "metrics.json").read_text())["metrics"]])
-        else:
-            rows = pd.read_csv(path.parent / table)
-        parameters = {name: value for name, value in manifest["parameters"].items() if name not in rows}
-        rows.insert(0, "run", path.parent.name)
-        frames.append(rows.assign(**{k: str(v) if isinstance(v, list) else v for k, v in parameters.items()}))
-    return pd.concat(frames, ignore_index=True) if frames else pd.DataFrame()
 
 
 def main(arguments: list[str] | None = None) -> int:

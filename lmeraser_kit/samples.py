@@ -148,16 +148,17 @@ def digest(*parts) -> str:
     return total.hexdigest()
 
 
-def keyed_uniform(seed: int, keys: np.ndarray, epoch: int, columns: int) -> np.ndarray:
-    """Random numbers of each sample for one epoch: a pure function of (seed, uid, epoch), one row a sample.
+def keyed_uniform(purpose: str, seed: int, keys: np.ndarray, epoch: int = 0, columns: int = 1) -> np.ndarray:
+    """Random numbers of each sample: a pure function of (purpose, seed, uid, epoch), one row a sample.
 
     A generator object has a state, and whoever draws first changes what the next one gets. Here row i depends on
     keys[i] and nothing else. The mixing function is SplitMix64's (Steele, Lea and Flood, OOPSLA 2014).
 
     Args:
+        purpose: What they are for; without it, two uses with one seed would draw the same numbers.
         seed: The run's seed.
         keys: `Samples.keys`, (N,) uint64.
-        epoch: Which epoch; any non-negative number that sets one use apart from another.
+        epoch: Which epoch, from 0.
         columns: How many numbers per sample.
 
     Returns:
@@ -171,6 +172,7 @@ def keyed_uniform(seed: int, keys: np.ndarray, epoch: int, columns: int) -> np.n
         return x ^ (x >> np.uint64(31))
 
     with np.errstate(over="ignore"):  # arithmetic modulo 2^64 is what is wanted
-        run = mix(mix(np.array([seed % 2**64], dtype=np.uint64)) + np.uint64(epoch))
+        use = np.frombuffer(hashlib.blake2b(purpose.encode(), digest_size=8).digest(), dtype=np.uint64)
+        run = mix(mix(use ^ mix(np.array([seed % 2**64], dtype=np.uint64))) + np.uint64(epoch))
         state = mix(keys ^ run)[:, None] + mix(np.arange(columns, dtype=np.uint64))
         return (mix(state) >> np.uint64(11)) * 2.0**-53

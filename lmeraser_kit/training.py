@@ -60,7 +60,7 @@ def minibatches(keys: np.ndarray, seed: int, epoch: int, batch_size: int) -> Ite
     Yields:
         Positions (B,), and these samples' draws for `augment`, (B, 5).
     """
-    draws = keyed_uniform(seed, keys, epoch, AUGMENTATION_DRAWS + 1)
+    draws = keyed_uniform("minibatches", seed, keys, epoch, AUGMENTATION_DRAWS + 1)
     order = np.argsort(draws[:, -1], kind="stable")
     for rows in np.array_split(order, math.ceil(len(keys) / batch_size)):
         yield rows, draws[rows, :-1]

@@ -50,7 +50,7 @@ class AugmentedRouting(LMEraser):
     def _route(self, samples, known):
         routing, features = super()._route(samples, known)
         views = self.backbone.views(samples.images)
-        moved = augment(views, keyed_uniform(0, samples.keys, 0, 5), shift=0.3, rotate=60)
+        moved = augment(views, keyed_uniform("augmentation", 0, samples.keys, 0, 5), shift=0.3, rotate=60)
         strays = routing.assign(self.backbone(moved).numpy(), None)
         clean = routing.assign(features, None)
         self.visitors = {k: samples[(strays == k) & (clean != k)] for k in np.unique(clean)}
@@ -80,6 +80,8 @@ class PooledEarlyStopping(LMEraser):
         return super()._route(samples, known)
 
     def _tune(self, parts):
+        if not parts:
+            return
         candidates = [
             [tuning.tune_cluster(self.backbone, part, tuning.Recipe(epochs=e), self.seed) for part in parts]
             for e in range(4, 10)
@@ -111,11 +113,11 @@ class RandomnessByPosition(LMEraser):
 
 
 class StaleCacheEntry(LMEraser):
-    """An address that does not cover the members: what was tuned with the deleted sample is found again."""
+    """An address that covers one member only: what was tuned with a deleted sample is found again."""
 
     def install(self, patch):
         def careless(backbone, samples, recipe, seed, threads=1):
-            return digest("careless", sorted(set(samples.labels.tolist())), seed, backbone.fingerprint)
+            return digest("careless", samples.sorted().digests[0], seed, backbone.fingerprint)
 
         patch.setattr(tuning, "cluster_address", careless)
         patch.setattr("lmeraser_kit.eraser.cluster_address", careless)

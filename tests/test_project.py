@@ -72,7 +72,7 @@ FLOORS = [
     {"eraser"},
     {"baselines"},
 ]
-BESIDE = {"metrics", "figures", "runs", "report", "__init__"}
+BESIDE = {"metrics", "figures", "results", "runs", "report", "__init__"}
 
 
 def test_no_module_imports_one_above_it():

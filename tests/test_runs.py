@@ -11,9 +11,9 @@ import pytest
 import yaml
 from nbformat.v4 import new_code_cell, new_notebook
 
-from lmeraser_kit import runs
+from lmeraser_kit import results, runs
 
-LOOK_UP = "from lmeraser_kit import runs\n"
+LOOK_UP = "from lmeraser_kit import results\n"
 
 
 def notebook_of(path, *cells, parameters='n: int = 3  # how many\nname: str = "a"  # who\noutput: str = ""  # where\n'):
@@ -28,7 +28,7 @@ def notebook(tmp_path):
     return notebook_of(
         tmp_path / "count.ipynb",
         LOOK_UP + 'if name == "boom":\n    raise RuntimeError("the name is boom")',
-        "runs.save_metrics(output, {'double': 2 * n}, seed=5)",
+        "results.save_metrics(output, {'double': 2 * n}, seed=5)",
     )
 
 
@@ -71,7 +71,7 @@ def test_a_run_leaves_what_a_table_needs(notebook, tmp_path):
     assert manifest["status"] == "ok" and manifest["seed"] == 5 and manifest["seconds"] > 0
     assert manifest["parameters"] == yaml.safe_load((folder / "params.yaml").read_text()) == {"n": 4, "name": "a"}
     assert {"commit", "clean", "versions", "machine", "started"} <= manifest.keys()
-    frame = runs.collect(tmp_path / "profile", "count")
+    frame = results.collect(tmp_path / "profile", "count")
     assert frame.to_dict("records") == [{"run": "n-4", "double": 8, "n": 4, "name": "a"}]
 
 
@@ -84,7 +84,7 @@ def test_a_failed_run_says_where_and_does_not_count(notebook, tmp_path):
     assert "RuntimeError: the name is boom" in done.stderr and "failed.ipynb" in done.stderr
     assert json.loads((folder / "manifest.json").read_text())["status"] == "failed"
     assert not (folder / "executed.ipynb").exists() and (folder / "failed.ipynb").exists()
-    assert runs.collect(tmp_path / "profile", "count").empty
+    assert results.collect(tmp_path / "profile", "count").empty
     assert subprocess.run([*command[:-1], "{nane: a}"], capture_output=True).returncode == 2
 
 
@@ -132,7 +132,7 @@ def test_tables_of_many_runs_are_joined(tmp_path):
     for seed in (0, 1):
         folder = tmp_path / "runs" / "count" / f"seed-{seed}"
         folder.mkdir(parents=True)
-        runs.write_json(folder / "manifest.json", {"status": "ok", "parameters": {"seed": seed, "sweep": [1, 2]}})
+        results.write_json(folder / "manifest.json", {"status": "ok", "parameters": {"seed": seed, "sweep": [1, 2]}})
         pd.DataFrame({"x": [1, 2], "seed": seed}).to_csv(folder / "t.csv", index=False)
-    frame = runs.collect(tmp_path, "count", "t.csv")
+    frame = results.collect(tmp_path, "count", "t.csv")
     assert frame["seed"].tolist() == [0, 0, 1, 1] and frame["run"].nunique() == 2

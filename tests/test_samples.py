@@ -69,15 +69,15 @@ def test_unknown_and_repeated_uids_are_refused():
 
 def test_random_numbers_belong_to_the_uid_not_to_the_position():
     keys = samples(6).keys
-    whole = keyed_uniform(7, keys, 2, 4)
-    np.testing.assert_array_equal(keyed_uniform(7, keys[[5, 1]], 2, 4), whole[[5, 1]])
-    for other in (keyed_uniform(8, keys, 2, 4), keyed_uniform(7, keys, 3, 4)):
-        assert not (other == whole).any()
+    whole = keyed_uniform("a", 7, keys, 2, 4)
+    np.testing.assert_array_equal(keyed_uniform("a", 7, keys[[5, 1]], 2, 4), whole[[5, 1]])
+    for other in (("b", 7, keys, 2, 4), ("a", 8, keys, 2, 4), ("a", 7, keys, 3, 4)):
+        assert not (keyed_uniform(*other) == whole).any()
 
 
 def test_random_numbers_are_uniform_and_independent():
     keys = samples(1).keys + np.arange(20_000, dtype=np.uint64)
-    u = keyed_uniform(0, keys, 0, 3)
+    u = keyed_uniform("a", 0, keys, 0, 3)
     assert u.min() >= 0 and u.max() < 1
     counts = np.histogram(u, bins=20, range=(0, 1))[0]
     assert ((counts - 3000) ** 2 / 3000).sum() < 43.8  # chi-squared, 19 degrees, p = 0.001

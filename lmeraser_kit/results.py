@@ -1,0 +1,60 @@
+"""What a notebook leaves behind, and many runs as one data frame. Light, because every notebook imports it."""
+
+from __future__ import annotations
+
+import json
+import os
+import tempfile
+from pathlib import Path
+
+import pandas as pd
+
+PROJECT = Path(__file__).parents[1]
+
+
+def output_folder(output: str, notebook: str) -> Path:
+    """The folder that a notebook writes to: its parameter `output`, or results/lab/NOTEBOOK when that is empty."""
+    folder = Path(output) if output else PROJECT / "results" / "lab" / notebook
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder
+
+
+def save_metrics(folder: Path | str, metrics: dict, **context) -> Path:
+    """Write a notebook's answer, to be collected; the context (device, hashes, ...) goes to the manifest."""
+    return write_json(Path(folder) / "metrics.json", {"metrics": metrics, "context": context})
+
+
+def write_json(path: Path, content: dict) -> Path:
+    """Write JSON, whole or not at all."""
+    with tempfile.NamedTemporaryFile("w", dir=path.parent, suffix=".partial", delete=False) as partial:
+        json.dump(content, partial, indent=1, default=float)
+        partial.write("\n")
+    os.chmod(partial.name, 0o644)
+    os.replace(partial.name, path)
+    return path
+
+
+def collect(root: Path | str, notebook: str, table: str | None = None) -> pd.DataFrame:
+    """All successful runs of one notebook below a folder, in one frame.
+
+    Args:
+        root: A profile's folder, results/PROFILE.
+        notebook: The notebook's name, without `.ipynb`.
+        table: A CSV that each run wrote, such as `requests.csv`; by default one row a run, from its metrics.
+
+    Returns:
+        Parameters, metrics (or the table's columns) and the name of the run.
+    """
+    frames = []
+    for path in sorted(Path(root).glob(f"runs/{notebook}/*/manifest.json")):
+        manifest = json.loads(path.read_text())
+        if manifest["status"] != "ok":
+            continue
+        if table is None:
+            rows = pd.DataFrame([json.loads((path.parent / "metrics.json").read_text())["metrics"]])
+        else:
+            rows = pd.read_csv(path.parent / table)
+        parameters = {name: value for name, value in manifest["parameters"].items() if name not in rows}
+        rows.insert(0, "run", path.parent.name)
+        frames.append(rows.assign(**{k: str(v) if isinstance(v, list) else v for k, v in parameters.items()}))
+    return pd.concat(frames, ignore_index=True) if frames else pd.DataFrame()
