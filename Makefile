@@ -10,20 +10,24 @@ READY := $(VENV)/ready
 .PHONY: help reproduce test lab lint clean lock
 
 help:  ## this list
-	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
+	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
 
 $(READY): requirements.lock pyproject.toml
-	@echo "Installing into $(VENV): about 6 GB with CUDA's libraries; some minutes the first time."
+	@echo "Installing into $(VENV): some 6 GB with CUDA's libraries, which takes minutes the first time."
+	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed: make PYTHON=...")'
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --upgrade pip
-	$(BIN)/python -m pip install --progress-bar off --requirement requirements.lock | grep -v 'already satisfied' || true
+	$(BIN)/python -m pip install --requirement requirements.lock
 	$(BIN)/python -m pip install --quiet --no-deps --editable .
 	$(BIN)/python -m pip check
 	@touch $@
 
+# One call at a time (flock); the lock is the kernel's, so a call that was killed leaves none behind.
 reproduce: $(READY)  ## run a profile (PROFILE=quick) into tables, figures and results/PROFILE/report.html
-	@$(BIN)/snakemake --snakefile workflow/Snakefile --config profile=$(PROFILE) --cores $(CORES) \
-		--keep-going --rerun-incomplete --quiet rules host reason
+	@flock --nonblock --close $(VENV)/reproduce.lock \
+		$(BIN)/snakemake --snakefile workflow/Snakefile --config profile=$(PROFILE) --cores $(CORES) \
+		--keep-going --rerun-incomplete --nolock --quiet rules host reason \
+		|| { echo "Not finished: see above. The next call takes up from here (one call at a time)."; exit 1; }
 	@echo "The report: results/$(PROFILE)/report.html"
 
 test: $(READY)  ## run the tests

@@ -202,7 +202,7 @@ class Backbone:
 
     @classmethod
     def train(
-        cls, public: Samples, epochs: int = 80, seed: int = 0, device: str = "auto", threads: int = 1, **arguments
+        cls, public: Samples, epochs: int = 70, seed: int = 0, device: str = "auto", threads: int = 1, **arguments
     ) -> Backbone:
         """Pre-train a small ViT (timm's class) on public samples, supervised, with augmentation.
 
@@ -257,7 +257,7 @@ def create_model(name: str, pretrained: bool = False, **arguments) -> torch.nn.M
     return timm.create_model(name, pretrained=pretrained, num_classes=0, **arguments)
 
 
-def backbone_for(name: str, public: Samples, epochs: int = 80, seed: int = 0, device: str = "auto") -> Backbone:
+def backbone_for(name: str, public: Samples, epochs: int = 70, seed: int = 0, device: str = "auto") -> Backbone:
     """The backbone that a name stands for, as the notebooks' parameter `backbone` has it.
 
     Args:

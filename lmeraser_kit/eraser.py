@@ -200,7 +200,7 @@ class LMEraser(BaseEstimator):
                 views = self.backbone.views(images[rows[part]]) + canvases[columns[part]]
                 found = self.backbone(views)[:, :, None]
                 logits = torch.bmm(tensors[1][columns[part]], found)[:, :, 0] + tensors[2][columns[part]]
-                shares = logits.double().softmax(dim=1).cpu().numpy() * weights[part, None]
+                shares = logits.cpu().double().softmax(dim=1).numpy() * weights[part, None]
                 np.add.at(probabilities, rows[part], shares)
         return probabilities
 

@@ -169,7 +169,7 @@ def accuracy_bars(frame: pd.DataFrame, title: str, by: str | None = None) -> Fig
     figure, axes = plt.subplots(1, len(panels), figsize=(8.5 if by is None else 13, 5), squeeze=False, sharey=True)
     for ax, (name, part) in zip(axes.flat, panels, strict=True):
         _interval_points(ax, part, order)
-        ax.set(xlabel="test accuracy (share)", title=name)
+        ax.set(xlabel="test accuracy (share)", title=name, xlim=(None, min(ax.get_xlim()[1], 1.0)))
     axes[0, 0].set_yticks(range(len(order)), order)
     axes[0, 0].invert_yaxis()
     if by is not None:
@@ -237,7 +237,7 @@ def tradeoff(frame: pd.DataFrame) -> Figure:
     Args:
         frame: Columns method, n_clusters, accuracy_mean, accuracy_ci95, cost_factor_size_biased_mean.
     """
-    figure, ax = plt.subplots(figsize=(11, 6.5))
+    figure, ax = plt.subplots(figsize=(11, 6))
     for method, part in frame.groupby("method"):
         colour, marker = METHOD_STYLES[method]
         part = part.sort_values("cost_factor_size_biased_mean")
@@ -251,6 +251,8 @@ def tradeoff(frame: pd.DataFrame) -> Figure:
                             xytext=(8, 8), textcoords="offset points", fontsize=13)  # fmt: skip
     ax.set_xscale("log", base=2)
     ax.xaxis.set_major_formatter("{x:g}x")
+    ax.margins(x=0.15)
+    ax.set_ylim(top=min(ax.get_ylim()[1], 1.0))  # an interval of a mean may pass 1, an accuracy cannot
     ax.set(xlabel="a random request is cheaper than retraining by", ylabel="test accuracy (share)")
     ax.set_title("What exact unlearning saves, and what it costs")
     ax.legend()

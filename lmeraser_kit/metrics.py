@@ -84,3 +84,17 @@ def summarise(frame: pd.DataFrame, by: list[str], values: list[str]) -> pd.DataF
         columns[f"{name}_ci95"] = groups[name].apply(ci95)
     table = pd.DataFrame(columns)
     return table[[*table.columns[1:], "seeds"]].reset_index()
+
+
+def readable(table: pd.DataFrame, digits: int = 3) -> pd.DataFrame:
+    """A table of `summarise` for people: NAME_mean and NAME_ci95 become one column, `mean ± interval`."""
+    shown = {}
+    for name in table.columns:
+        if name.endswith("_mean"):
+            pairs = zip(table[name], table[name.removesuffix("_mean") + "_ci95"], strict=True)
+            cells = [f"{mean:.{digits}f} ± {ci:.{digits}f}" for mean, ci in pairs]
+            shown[name.removesuffix("_mean").replace("_", " ")] = cells
+        elif not name.endswith("_ci95"):
+            floating = table[name].dtype.kind == "f"
+            shown[name.replace("_", " ")] = table[name].round(2) if floating else table[name]
+    return pd.DataFrame(shown)

@@ -10,7 +10,16 @@ import sys
 from pathlib import Path
 
 import nbformat
+from jinja2 import DictLoader
 from nbconvert import HTMLExporter
+
+# nbconvert's own template, less the scripts that it would load from the network; and no wider than a page.
+OFFLINE = """{% extends 'lab/index.html.j2' %}
+{% block html_head_js %}{% endblock %}
+{% block html_head_js_mathjax %}{% endblock %}
+{% block html_head_js_mermaidjs %}{% endblock %}
+{% block html_head_css %}{{ super() }}<style>main {max-width: 60rem; margin: auto}</style>{% endblock %}
+"""
 
 
 def write_report(notebook: Path | str, page: Path | str) -> Path:
@@ -18,10 +27,13 @@ def write_report(notebook: Path | str, page: Path | str) -> Path:
     content = nbformat.read(notebook, as_version=4)
     title = content.cells[0].source.splitlines()[0].lstrip("# ")
     exporter = HTMLExporter(
-        exclude_input=True, exclude_input_prompt=True, exclude_output_prompt=True, embed_images=True
+        extra_loaders=[DictLoader({"report.html.j2": OFFLINE})],
+        template_file="report.html.j2",
+        exclude_input=True,
+        exclude_input_prompt=True,
+        exclude_output_prompt=True,
+        embed_images=True,
     )
-    for script in ("mathjax_url", "require_js_url", "jquery_url", "mermaid_js_url"):
-        setattr(exporter, script, "")  # the page must open without a network
     body, _ = exporter.from_notebook_node(content, resources={"metadata": {"name": title}})
     partial = Path(f"{page}.partial")
     partial.write_text(body)

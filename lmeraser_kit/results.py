@@ -43,7 +43,7 @@ def collect(root: Path | str, notebook: str, table: str | None = None) -> pd.Dat
         table: A CSV that each run wrote, such as `requests.csv`; by default one row a run, from its metrics.
 
     Returns:
-        Parameters, metrics (or the table's columns) and the name of the run.
+        Parameters, metrics (or the table's columns), and the names of the notebook and the run.
     """
     frames = []
     for path in sorted(Path(root).glob(f"runs/{notebook}/*/manifest.json")):
@@ -56,5 +56,6 @@ def collect(root: Path | str, notebook: str, table: str | None = None) -> pd.Dat
             rows = pd.read_csv(path.parent / table)
         parameters = {name: value for name, value in manifest["parameters"].items() if name not in rows}
         rows.insert(0, "run", path.parent.name)
+        rows.insert(0, "notebook", notebook)
         frames.append(rows.assign(**{k: str(v) if isinstance(v, list) else v for k, v in parameters.items()}))
     return pd.concat(frames, ignore_index=True) if frames else pd.DataFrame()

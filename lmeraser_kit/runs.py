@@ -189,6 +189,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("-y", "--yaml", default="{}", help="parameters, as YAML: '{n_clusters: 4}'")
     options = parser.parse_args(arguments)
     name = f"{options.notebook.stem}/{options.folder.name}"
+    print(f"{name}: started", flush=True)
     try:
         manifest = run_notebook(options.notebook, options.folder, yaml.safe_load(options.yaml) or {})
     except ValueError as error:

@@ -5,7 +5,7 @@ import pandas as pd
 import pytest
 from scipy import stats
 
-from lmeraser_kit.metrics import ci95, cost_factors, expected_batch_cost, expected_request_cost, summarise
+from lmeraser_kit.metrics import ci95, cost_factors, expected_batch_cost, expected_request_cost, readable, summarise
 
 SIZES = [7, 1, 4, 2]
 
@@ -44,3 +44,8 @@ def test_means_come_with_students_interval():
     assert table.loc["a", "accuracy_mean"] == pytest.approx(0.65)
     assert table.loc["a", "accuracy_ci95"] == pytest.approx(0.65 - low)
     assert table.loc["b", "seeds"] == 1 and np.isnan(ci95([1.0]))
+
+
+def test_a_readable_table_joins_mean_and_interval():
+    table = pd.DataFrame({"method": ["a"], "cost_mean": [1.23456], "cost_ci95": [0.1], "seeds": [3], "z": [0.12345]})
+    assert readable(table, 2).to_dict("records") == [{"method": "a", "cost": "1.23 ± 0.10", "seeds": 3, "z": 0.12}]

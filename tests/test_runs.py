@@ -72,7 +72,7 @@ def test_a_run_leaves_what_a_table_needs(notebook, tmp_path):
     assert manifest["parameters"] == yaml.safe_load((folder / "params.yaml").read_text()) == {"n": 4, "name": "a"}
     assert {"commit", "clean", "versions", "machine", "started"} <= manifest.keys()
     frame = results.collect(tmp_path / "profile", "count")
-    assert frame.to_dict("records") == [{"run": "n-4", "double": 8, "n": 4, "name": "a"}]
+    assert frame.to_dict("records") == [{"notebook": "count", "run": "n-4", "double": 8, "n": 4, "name": "a"}]
 
 
 def test_a_failed_run_says_where_and_does_not_count(notebook, tmp_path):
