@@ -7,6 +7,8 @@ other samples), None learns nothing. A sample is routed once, by the feature of 
 
 from __future__ import annotations
 
+import warnings
+
 import numpy as np
 from scipy.spatial.distance import cdist
 from sklearn.base import BaseEstimator
@@ -103,8 +105,10 @@ class HashClusters(BaseEstimator):
         self.n_clusters = n_clusters
 
     def check(self, n_samples: int) -> None:
-        """Refuse a number of shards that makes no sense. Raises ValueError."""
+        """Refuse a number of shards that makes no sense (ValueError); warn if there are more than samples."""
         _check_n_clusters(self.n_clusters)
+        if self.n_clusters > n_samples > 0:
+            warnings.warn(f"{self.n_clusters} shards for {n_samples} samples: some will be empty", stacklevel=3)
 
     def assign(self, features: np.ndarray | None, keys: np.ndarray) -> np.ndarray:
         """The shard of each sample, (N,) int."""

@@ -15,19 +15,16 @@ from dataclasses import asdict, replace
 
 import joblib
 import numpy as np
-import torch
 from sklearn.base import BaseEstimator, clone
 from sklearn.utils.validation import check_is_fitted
 
-from lmeraser_kit.arithmetic import environment, exact_arithmetic, progress
+from lmeraser_kit.arithmetic import environment, progress
 from lmeraser_kit.backbone import Backbone
 from lmeraser_kit.clustering import HierarchicalClusters
-from lmeraser_kit.prompts import prompt_canvas
+from lmeraser_kit.prediction import class_probabilities
 from lmeraser_kit.samples import Samples, digest
 from lmeraser_kit.state import Receipt, State
 from lmeraser_kit.tuning import ClusterModel, Recipe, cluster_address, tune_cluster
-
-PREDICTION_BATCH = 64
 
 
 class ExactnessError(AssertionError):
@@ -53,7 +50,8 @@ class LMEraser(BaseEstimator):
         state_: All that is kept of private data.
         public_: The public samples that the routing learns from, or None.
         n_classes_: Number of classes.
-        environment_: Where it was fitted.
+        environment_: Where its bits were computed. A request in another environment builds everything anew.
+        made_with_: Fingerprint and arguments of the fit; a request is refused when they were changed.
         receipt_: What the last request has done.
     """
 
@@ -96,8 +94,7 @@ class LMEraser(BaseEstimator):
             raise ValueError(f"uid {str(shared[0])!r} is both public and private: what is public cannot be forgotten")
         n_classes = self.n_classes or (private if public is None else public).n_classes
         private = replace(private, n_classes=n_classes)  # checks the labels before anything costs time
-        self.public_, self.n_classes_ = public, n_classes
-        self.environment_ = environment(self.backbone.device, self.threads)
+        self.public_, self.n_classes_, self.made_with_ = public, n_classes, self._made_with()
         self.__dict__.pop("state_", None)
         return self._rebuild("fit", private, len(private))
 
@@ -115,7 +112,7 @@ class LMEraser(BaseEstimator):
         Raises:
             ValueError: If a uid is not held, or is named twice; nothing is forgotten then.
         """
-        check_is_fitted(self, "state_")
+        self._check_unchanged()
         remaining = self.state_.samples.without(uids)
         return self._rebuild("forget", remaining, len(self.state_.samples) - len(remaining)).receipt_
 
@@ -125,7 +122,7 @@ class LMEraser(BaseEstimator):
         Raises:
             ValueError: If a uid is held already or public, or a shape or a label does not fit; nothing is added then.
         """
-        check_is_fitted(self, "state_")
+        self._check_unchanged()
         if self.public_ is not None and np.isin(samples.uids, self.public_.uids).any():
             raise ValueError("a uid to be added is that of a public sample; what is public cannot be forgotten")
         together = self.state_.samples + replace(samples, n_classes=self.n_classes_)
@@ -141,9 +138,9 @@ class LMEraser(BaseEstimator):
 
         Raises:
             ExactnessError: If one bit differs; the message names what.
-            RuntimeError: If the environment is not the one of the fit, so that bits cannot be compared.
+            RuntimeError: If the environment has changed, so that bits cannot be compared.
         """
-        check_is_fitted(self, "state_")
+        self._check_unchanged()
         here = environment(self.backbone.device, self.threads)
         changed = [f"{k}: {v} then, {here.get(k)} now" for k, v in self.environment_.items() if here.get(k) != v]
         if changed:
@@ -160,8 +157,7 @@ class LMEraser(BaseEstimator):
     def state_hash(self) -> str:
         """A hash of everything that the model keeps, and of what it was made with, in hex."""
         check_is_fitted(self, "state_")
-        made_with = (self.backbone.fingerprint, json.dumps(asdict(self._recipe()), sort_keys=True), self.seed)
-        return digest("state", *made_with, self.n_classes_, json.dumps(self.state_.pieces(), sort_keys=True))
+        return digest("state", *self.made_with_, self.n_classes_, json.dumps(self.state_.pieces(), sort_keys=True))
 
     def predict_proba(self, samples: Samples | np.ndarray) -> np.ndarray:
         """Class probabilities: one routing pass, then one prompted pass in batches that mix clusters.
@@ -173,36 +169,13 @@ class LMEraser(BaseEstimator):
             Probabilities, float64 (N, n_classes).
 
         Raises:
-            ValueError: If no cluster has a model, because every sample was forgotten.
+            ValueError: If images are not as above, or no cluster has a model, because every sample was forgotten.
         """
         check_is_fitted(self, "state_")
-        images = samples.images if isinstance(samples, Samples) else np.asarray(samples)
-        models = self.state_.models
-        if not models:
-            raise ValueError("no cluster has a model: no private sample is held (any more); add some first")
-        available = np.array(sorted(models))
-        features = None
-        if self.state_.routing.fit_on is not None:
-            features = self.backbone.features(images, self.threads)
-        votes = self.state_.routing.votes(features, available)
-        rows, columns = np.nonzero(np.broadcast_to(votes, (len(images), len(available))))
-        weights = votes[rows if len(votes) > 1 else 0, columns]
-        device, mask = self.backbone.device, self._recipe().mask(self.backbone.size, self.seed)
-        tensors = [
-            torch.from_numpy(np.stack([getattr(models[k], name) for k in available])).to(device)
-            for name in ("prompt", "weight", "bias")
-        ]
-        canvases = torch.stack([prompt_canvas(prompt, mask) for prompt in tensors[0]])
-        probabilities = np.zeros((len(images), self.n_classes_))
-        with exact_arithmetic(self.threads), torch.inference_mode():
-            for start in range(0, len(rows), PREDICTION_BATCH):
-                part = slice(start, start + PREDICTION_BATCH)
-                views = self.backbone.views(images[rows[part]]) + canvases[columns[part]]
-                found = self.backbone(views)[:, :, None]
-                logits = torch.bmm(tensors[1][columns[part]], found)[:, :, 0] + tensors[2][columns[part]]
-                shares = logits.cpu().double().softmax(dim=1).numpy() * weights[part, None]
-                np.add.at(probabilities, rows[part], shares)
-        return probabilities
+        if not isinstance(samples, Samples):  # checks the images
+            samples = Samples(samples, np.zeros(len(samples)), np.arange(len(samples)))
+        mask = self._recipe().mask(self.backbone.size, self.seed)
+        return class_probabilities(self.backbone, self.state_, mask, samples.images, self.threads)
 
     def predict(self, samples: Samples | np.ndarray) -> np.ndarray:
         """The most probable class of each sample, (N,) int."""
@@ -223,17 +196,29 @@ class LMEraser(BaseEstimator):
     def _clusters(self) -> BaseEstimator:
         return self.clusters if self.clusters is not None else HierarchicalClusters()
 
+    def _made_with(self) -> tuple:
+        """What a fit is made with, besides the samples."""
+        recipe = json.dumps(asdict(self._recipe()), sort_keys=True)
+        return self.backbone.fingerprint, repr(self._clusters()), recipe, self.seed, self.threads
+
+    def _check_unchanged(self) -> None:
+        check_is_fitted(self, "state_")
+        if self.made_with_ != self._made_with():
+            raise ValueError("the backbone, clusters, recipe, seed or threads were changed since the fit: fit again")
+
     def _rebuild(self, action: str, samples: Samples, n_requested: int) -> LMEraser:
         """Become the fit on `samples`, with the present state as the cache, in one assignment at the end."""
         started, known = time.perf_counter(), getattr(self, "state_", None)
+        here = environment(self.backbone.device, self.threads)
         before = {} if known is None else {k: model.digest for k, model in known.models.items()}
         hash_before = "" if known is None else self.state_hash()
-        state, tuned = self._build(samples, known)
+        same_bits = known is not None and self.environment_ == here
+        state, tuned = self._build(samples, known if same_bits else None)
         moved = 0
         if known is not None:
             _, old, new = np.intersect1d(known.samples.uids, state.samples.uids, return_indices=True)
             moved = int((known.assignment[old] != state.assignment[new]).sum())
-        self.state_ = state
+        self.state_, self.environment_ = state, here
         self.receipt_ = Receipt(
             action=action,
             n_requested=n_requested,
@@ -247,7 +232,7 @@ class LMEraser(BaseEstimator):
             hash_after=self.state_hash(),
             clusters_before=before,
             clusters_after={k: model.digest for k, model in state.models.items()},
-            environment=environment(self.backbone.device, self.threads),
+            environment=here,
         )
         return self
 

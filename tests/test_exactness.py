@@ -129,7 +129,8 @@ def test_whole_clusters_whole_classes_and_everything_can_leave(clusters, make_er
 
 
 def test_clusters_of_one_sample_and_of_one_class(make_eraser, private, split):
-    eraser = make_eraser(HashClusters(40)).fit(private[:20])
+    with pytest.warns(UserWarning, match="40 shards for 20 samples"):
+        eraser = make_eraser(HashClusters(40)).fit(private[:20])
     assert 1 in eraser.sizes().values() and len(eraser.sizes()) < 20
     one_class = private[private.labels == private.labels[0]]
     alone = make_eraser(SingleCluster(), recipe={"epochs": 5, "head_lr": 1.0}).fit(one_class)
@@ -185,6 +186,21 @@ def test_verify_names_what_differs(make_eraser, private, split):
     model.prompt[0, 0] = np.nextafter(model.prompt[0, 0], 1)  # one bit
     with pytest.raises(ExactnessError, match=rf"cluster {k}$"):
         eraser.verify()
+
+
+def test_in_another_environment_everything_is_built_anew(make_eraser, private, split):
+    eraser = make_eraser().fit(private[:60], public=split.public)
     eraser.environment_ = {**eraser.environment_, "torch": "1.0"}
     with pytest.raises(RuntimeError, match=r"torch: 1\.0 then"):
         eraser.verify()
+    receipt = eraser.forget(private.uids[0])
+    assert receipt.clusters_tuned == eraser.sizes()
+    eraser.verify()
+
+
+def test_a_request_after_changed_arguments_is_refused(make_eraser, private, split):
+    eraser = make_eraser().fit(private[:60], public=split.public)
+    eraser.set_params(clusters__n_clusters=3)
+    for request in (lambda: eraser.forget(private.uids[0]), lambda: eraser.add(private[60:61]), eraser.verify):
+        with pytest.raises(ValueError, match="changed since the fit"):
+            request()

@@ -165,6 +165,13 @@ def test_prediction_mixes_clusters_as_if_each_were_alone(make_eraser, private, s
     assert eraser.score(test) == (eraser.predict(test.images) == test.labels).mean()
 
 
+def test_bad_images_are_refused_at_prediction(make_eraser, private, split):
+    eraser = make_eraser(SingleCluster(), recipe={"epochs": 1}).fit(private[:20])
+    for bad, message in ((np.full((2, 1, 8, 8), np.nan), "NaN"), (np.zeros((2, 8, 8), np.uint8), r"\(N, C, H, W\)")):
+        with pytest.raises(ValueError, match=message):
+            eraser.predict(bad)
+
+
 def test_shards_vote_with_their_mean_probability(make_eraser, private, split):
     eraser = make_eraser(HashClusters(3)).fit(private)
     mean = np.zeros((20, 10))

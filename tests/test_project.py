@@ -69,6 +69,7 @@ FLOORS = [
     {"backbone", "prompts", "clustering"},
     {"tuning"},
     {"state"},
+    {"prediction"},
     {"eraser"},
     {"baselines"},
 ]

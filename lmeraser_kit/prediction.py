@@ -1,0 +1,51 @@
+"""Prediction, vectorised over clusters: every batch mixes samples of all clusters."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+
+from lmeraser_kit.arithmetic import exact_arithmetic
+from lmeraser_kit.backbone import FEATURE_BATCH, Backbone
+from lmeraser_kit.prompts import prompt_canvas
+from lmeraser_kit.state import State
+
+
+def class_probabilities(
+    backbone: Backbone, state: State, mask: np.ndarray, images: np.ndarray, threads: int = 1
+) -> np.ndarray:
+    """Class probabilities: one routing pass, one prompted pass for every vote, heads by one batched product.
+
+    Args:
+        backbone: The frozen backbone.
+        state: The fitted state.
+        mask: The pixels that prompts cover, bool (S, S).
+        images: Pixels, uint8 (N, C, H, W).
+        threads: Intra-op threads.
+
+    Returns:
+        Probabilities, float64 (N, n_classes): the mean over clusters, weighted by their votes.
+
+    Raises:
+        ValueError: If no cluster has a model.
+    """
+    if not state.models:
+        raise ValueError("no cluster has a model: no private sample is held (any more); add some first")
+    available = np.array(sorted(state.models))
+    features = None if state.routing.fit_on is None else backbone.features(images, threads)
+    votes = np.broadcast_to(state.routing.votes(features, available), (len(images), len(available)))
+    rows, columns = np.nonzero(votes)
+    prompts, weights, biases = (
+        torch.from_numpy(np.stack([getattr(state.models[k], name) for k in available])).to(backbone.device)
+        for name in ("prompt", "weight", "bias")
+    )
+    canvases = torch.stack([prompt_canvas(prompt, mask) for prompt in prompts])
+    probabilities = np.zeros((len(images), weights.shape[1]))
+    with exact_arithmetic(threads), torch.inference_mode():
+        for start in range(0, len(rows), FEATURE_BATCH):
+            i, k = rows[start : start + FEATURE_BATCH], columns[start : start + FEATURE_BATCH]
+            prompted = backbone(backbone.views(images[i]) + canvases[k])
+            logits = torch.bmm(weights[k], prompted[:, :, None])[:, :, 0] + biases[k]
+            shares = logits.cpu().double().softmax(dim=1).numpy() * votes[i, k, None]
+            np.add.at(probabilities, i, shares)
+    return probabilities
