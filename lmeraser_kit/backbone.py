@@ -25,7 +25,7 @@ from lmeraser_kit.samples import Samples, digest
 from lmeraser_kit.weights import read_weights, write_weights
 
 # The embedded default: timm's ViT, small enough to be trained on a laptop's CPU in a minute.
-SMALL_VIT = {"img_size": 32, "patch_size": 8, "embed_dim": 64, "depth": 4, "num_heads": 4}
+SMALL_VIT = {"img_size": 32, "patch_size": 8, "embed_dim": 64, "depth": 3, "num_heads": 4}
 FEATURE_BATCH = 64  # kernels may round differently for different batch shapes: features always come in this one
 
 
