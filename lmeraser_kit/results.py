@@ -34,28 +34,45 @@ def write_json(path: Path, content: dict) -> Path:
     return path
 
 
-def collect(root: Path | str, notebook: str, table: str | None = None) -> pd.DataFrame:
-    """All successful runs of one notebook below a folder, in one frame.
+def manifests(root: Path | str, notebook: str = "*", only: list[str] | None = None) -> dict[Path, dict]:
+    """The manifests of successful runs below a folder, by the run's folder.
+
+    Args:
+        root: A profile's folder, results/PROFILE.
+        notebook: The notebook's name, without `.ipynb`; by default all.
+        only: Runs that count, as `NOTEBOOK/RUN`; by default all that are there, those of an older grid too.
+    """
+    found = {
+        path.parent: json.loads(path.read_text())
+        for path in sorted(Path(root).glob(f"runs/{notebook}/*/manifest.json"))
+    }
+    return {
+        folder: manifest
+        for folder, manifest in found.items()
+        if manifest["status"] == "ok" and (not only or f"{folder.parent.name}/{folder.name}" in only)
+    }
+
+
+def collect(root: Path | str, notebook: str, table: str | None = None, only: list[str] | None = None) -> pd.DataFrame:
+    """The successful runs of one notebook below a folder, in one frame.
 
     Args:
         root: A profile's folder, results/PROFILE.
         notebook: The notebook's name, without `.ipynb`.
         table: A CSV that each run wrote, such as `requests.csv`; by default one row a run, from its metrics.
+        only: Runs that count, as for `manifests`.
 
     Returns:
         Parameters, metrics (or the table's columns), and the names of the notebook and the run.
     """
     frames = []
-    for path in sorted(Path(root).glob(f"runs/{notebook}/*/manifest.json")):
-        manifest = json.loads(path.read_text())
-        if manifest["status"] != "ok":
-            continue
+    for folder, manifest in manifests(root, notebook, only).items():
         if table is None:
-            rows = pd.DataFrame([json.loads((path.parent / "metrics.json").read_text())["metrics"]])
+            rows = pd.DataFrame([json.loads((folder / "metrics.json").read_text())["metrics"]])
         else:
-            rows = pd.read_csv(path.parent / table)
+            rows = pd.read_csv(folder / table)
         parameters = {name: value for name, value in manifest["parameters"].items() if name not in rows}
-        rows.insert(0, "run", path.parent.name)
+        rows.insert(0, "run", folder.name)
         rows.insert(0, "notebook", notebook)
         frames.append(rows.assign(**{k: str(v) if isinstance(v, list) else v for k, v in parameters.items()}))
     return pd.concat(frames, ignore_index=True) if frames else pd.DataFrame()

@@ -54,6 +54,8 @@ def check_parameters(notebook: Path | str, parameters: dict) -> dict:
         raise ValueError(f"{notebook} is not a readable notebook ({type(error).__name__}: {error})") from error
     if not any("parameters" in cell.metadata.get("tags", []) for cell in cells):
         raise ValueError(f"{notebook} has no cell tagged 'parameters'")
+    if not isinstance(parameters, dict):
+        raise ValueError(f"parameters are {parameters!r}, expected names and values, such as {{n_clusters: 4}}")
     for name, value in parameters.items():
         if name not in known:
             near = difflib.get_close_matches(name, known, 1)
@@ -91,7 +93,7 @@ def plan(config: dict, notebooks: Path | str = PROJECT / "notebooks") -> dict[tu
         ValueError: If a grid is empty, a notebook or a parameter is unknown, or two runs have one name.
     """
     runs: dict[tuple[str, str], dict] = {}
-    if not config.get("notebooks"):
+    if not config or not config.get("notebooks"):
         raise ValueError("the profile names no notebooks: nothing would run")
     for notebook, grids in config["notebooks"].items():
         grids = grids if isinstance(grids, list) else [grids]
@@ -139,6 +141,8 @@ def run_notebook(notebook: Path | str, folder: Path | str, parameters: dict) -> 
     partial, started = folder / "partial.ipynb", time.perf_counter()
     try:
         _execute(notebook, partial, {**parameters, "output": str(folder)})
+        if not (folder / "metrics.json").is_file():
+            raise FileNotFoundError(f"{Path(notebook).name} ended without an answer: it must call results.save_metrics")
         manifest |= {"status": "ok", **json.loads((folder / "metrics.json").read_text())["context"]}
         os.replace(partial, folder / "executed.ipynb")
     except BaseException:
@@ -189,10 +193,11 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("-y", "--yaml", default="{}", help="parameters, as YAML: '{n_clusters: 4}'")
     options = parser.parse_args(arguments)
     name = f"{options.notebook.stem}/{options.folder.name}"
-    print(f"{name}: started", flush=True)
     try:
-        manifest = run_notebook(options.notebook, options.folder, yaml.safe_load(options.yaml) or {})
-    except ValueError as error:
+        parameters = check_parameters(options.notebook, yaml.safe_load(options.yaml) or {})
+        print(f"{name}: started", flush=True)
+        manifest = run_notebook(options.notebook, options.folder, parameters)
+    except (ValueError, FileNotFoundError, yaml.YAMLError) as error:
         print(f"{name}: {error}", file=sys.stderr)
         return 2
     except PapermillExecutionError as error:

@@ -40,6 +40,7 @@ def notebook(tmp_path):
         ({"n": "3"}, "parameter 'n' of count.ipynb is '3', expected int"),
         ({"n": True}, "is True, expected int"),
         ({"name": 7}, "is 7, expected str"),
+        (["n"], "expected names and values"),
     ],
 )
 def test_unknown_and_ill_typed_parameters_are_refused_before_a_kernel_starts(
@@ -115,6 +116,13 @@ def test_a_bad_profile_is_refused_before_anything_runs(notebook, config, message
         runs.plan(config, notebook.parent)
 
 
+def test_a_notebook_without_an_answer_fails(tmp_path):
+    mute = notebook_of(tmp_path / "mute.ipynb", "n + 1")
+    with pytest.raises(FileNotFoundError, match="ended without an answer"):
+        runs.run_notebook(mute, tmp_path / "out", {})
+    assert json.loads((tmp_path / "out" / "manifest.json").read_text())["status"] == "failed"
+
+
 def test_a_dead_kernel_is_started_again(notebook, tmp_path, monkeypatch):
     real, calls = papermill.execute_notebook, []
 
@@ -136,3 +144,4 @@ def test_tables_of_many_runs_are_joined(tmp_path):
         pd.DataFrame({"x": [1, 2], "seed": seed}).to_csv(folder / "t.csv", index=False)
     frame = results.collect(tmp_path, "count", "t.csv")
     assert frame["seed"].tolist() == [0, 0, 1, 1] and frame["run"].nunique() == 2
+    assert results.collect(tmp_path, "count", only=["count/seed-2"]).empty  # a run of an older grid does not count
