@@ -248,12 +248,12 @@ def tradeoff(frame: pd.DataFrame) -> Figure:
         for row in part.itertuples():
             if row.n_clusters > 1:
                 ax.annotate(f"K={row.n_clusters}", (row.cost_factor_size_biased_mean, row.accuracy_mean),
-                            xytext=(8, 8), textcoords="offset points", fontsize=13)  # fmt: skip
+                            xytext=(10, -5), textcoords="offset points", fontsize=13)  # fmt: skip
     ax.set_xscale("log", base=2)
     ax.xaxis.set_major_formatter("{x:g}x")
     ax.margins(x=0.15)
     ax.set_ylim(top=min(ax.get_ylim()[1], 1.0))  # an interval of a mean may pass 1, an accuracy cannot
     ax.set(xlabel="a random request is cheaper than retraining by", ylabel="test accuracy (share)")
     ax.set_title("What exact unlearning saves, and what it costs")
-    ax.legend()
+    ax.legend(loc="center left", bbox_to_anchor=(1.01, 0.5))
     return figure
