@@ -58,17 +58,18 @@ def images(pixels: np.ndarray, titles: list, columns: int = 8) -> Figure:
 
 
 def feature_map(points: np.ndarray, groups: np.ndarray, group: str) -> Figure:
-    """A 2-D map of features, the number of each group above its median. `points`: (N, 2); `groups`: (N,)."""
+    """A 2-D map of features, the number of each group above its middle one. `points`: (N, 2); `groups`: (N,)."""
     figure, ax = plt.subplots(figsize=(9, 7))
-    offset = 0.045 * np.ptp(points[:, 1])
+    offset = 0.055 * np.ptp(points[:, 1])
     for i, name in enumerate(np.unique(groups)):
         inside, colour = points[groups == name], _COLOURS[i % len(_COLOURS)]
         ax.scatter(*inside.T, s=30, color=colour, marker="o^sDv"[i // len(_COLOURS) % 5], alpha=0.7, linewidths=0)
-        x, y = np.median(inside[:, 0]), np.quantile(inside[:, 1], 0.98) + offset
-        ax.text(x, y, str(name), weight="bold", color=colour, ha="center", va="center")
+        x, y = inside[np.linalg.norm(inside - np.median(inside, axis=0), axis=1).argmin()]
+        ax.text(x, y + offset, str(name), weight="bold", color=colour, ha="center", va="center")
     ax.set(xlabel="t-SNE 1 (no unit)", ylabel="t-SNE 2 (no unit)", title=f"Features of private images, by {group}")
     ax.set_xticks([])
     ax.set_yticks([])
+    ax.margins(0.08)
     return figure
 
 
