@@ -7,12 +7,14 @@ can be fixed, `environment` names the rest, and every address and receipt carrie
 from __future__ import annotations
 
 import contextlib
+import functools
+import hashlib
 import os
 import platform
 from collections.abc import Iterator
+from importlib import metadata
+from pathlib import Path
 
-import numpy as np
-import timm
 import torch
 import torch.utils.deterministic
 from torch.nn.attention import SDPBackend, sdpa_kernel
@@ -59,11 +61,19 @@ def exact_arithmetic(threads: int) -> Iterator[None]:
         torch.utils.deterministic.fill_uninitialized_memory = before[6]
 
 
+@functools.cache
+def code_digest() -> str:
+    """A hash of the kit's own code that computes bits, in hex: what other code has made is made anew."""
+    names = ("samples", "arithmetic", "training", "backbone", "prompts", "clustering", "tuning")
+    return hashlib.sha256(b"".join((Path(__file__).parent / f"{n}.py").read_bytes() for n in names)).hexdigest()[:16]
+
+
 def environment(device: torch.device | str, threads: int) -> dict[str, str | int]:
     """What the bits of a result depend on besides its inputs: they can be compared only where this is the same."""
     device = torch.device(device)
     chip = torch.cuda.get_device_name(device) if device.type == "cuda" else torch.backends.cpu.get_cpu_capability()
-    versions = {"torch": torch.__version__, "timm": timm.__version__, "numpy": np.__version__}
+    packages = ("torch", "torchvision", "timm", "numpy", "scipy", "scikit-learn")
+    versions = {name: metadata.version(name) for name in packages} | {"kit": code_digest()}
     return {**versions, "machine": platform.machine(), "device": device.type, "chip": chip, "threads": threads}
 
 

@@ -272,11 +272,9 @@ def backbone_for(name: str, public: Samples, epochs: int = 70, seed: int = 0, de
         return Backbone.load(name, device)
     if name != "small-vit":
         return Backbone.from_timm(name, device=device)
-    code = Path(__file__).read_bytes() + Path(training.__file__).read_bytes()
     made_from = (
-        "small-vit",
-        code,
         *sorted(public.digests),
+        public.n_classes,
         epochs,
         seed,
         json.dumps(environment(pick_device(device), 1)),

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import difflib
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -47,11 +47,11 @@ def _digits() -> Samples:
     """1,797 handwritten digits of 8x8 pixels, 17 levels of grey (UCI / scikit-learn); they ship with scikit-learn."""
     data = load_digits()
     images = np.round(data.images * (255 / 16)).astype(np.uint8)[:, None]
-    return Samples(images, data.target, [f"digits-{i:04d}" for i in range(len(images))])
+    return Samples(images, data.target, [f"digits-{i:04d}" for i in range(len(images))], n_classes=10)
 
 
-def _prepared(path: Path) -> Samples:
-    """A prepared archive: `images` uint8 (N, C, H, W), `labels` (N,), and `uids` (N,) if it has them."""
+def _prepared(path: Path) -> tuple[Samples, bool]:
+    """A prepared archive: `images` uint8 (N, C, H, W), `labels` (N,), and maybe `uids` (N,) and `n_classes`."""
     try:
         with np.load(path, allow_pickle=False) as archive:
             arrays = {name: archive[name] for name in archive.files}
@@ -60,7 +60,8 @@ def _prepared(path: Path) -> Samples:
     if not {"images", "labels"} <= arrays.keys():
         raise ValueError(f"{path} holds {sorted(arrays)}, expected arrays named images and labels (and uids)")
     uids = arrays.get("uids", [f"{path.stem}-{i:07d}" for i in range(len(arrays["images"]))])
-    return Samples(arrays["images"], arrays["labels"], uids)
+    stated = "n_classes" in arrays
+    return Samples(arrays["images"], arrays["labels"], uids, int(arrays["n_classes"]) if stated else None), stated
 
 
 def dataset_names(root: Path | str = DATA) -> list[str]:
@@ -80,7 +81,8 @@ def load_dataset(name: str, seed: int = 0, root: Path | str = DATA) -> Split:
         The public, private and test parts.
 
     Raises:
-        ValueError: If the name is unknown, the archive cannot be read, or a part would be empty.
+        ValueError: If the name is unknown, the archive cannot be read, a part would be empty, or a private label is
+            none of the public part's (then the archive must state its `n_classes`).
     """
     if name not in dataset_names(root):
         near = difflib.get_close_matches(name, dataset_names(root), 1)
@@ -88,10 +90,12 @@ def load_dataset(name: str, seed: int = 0, root: Path | str = DATA) -> Split:
             f"unknown dataset {name!r}; one of: {', '.join(dataset_names(root))}."
             + (f" Did you mean {near[0]!r}?" if near else f" Prepared arrays go to {root}/{name}.npz")
         )
-    samples = _digits() if name == "digits" else _prepared(Path(root) / f"{name}.npz")
+    samples, stated = (_digits(), True) if name == "digits" else _prepared(Path(root) / f"{name}.npz")
     u = keyed_uniform("split", seed, samples.keys)[:, 0]
     parts = np.digitize(u, [PUBLIC_BELOW, PRIVATE_BELOW])
     split = [samples[parts == part] for part in range(3)]
     if min(map(len, split)) == 0:
         raise ValueError(f"dataset {name!r} has {len(samples)} samples: too few for a public, private and test part")
+    if not stated:  # no private label may decide it
+        split = [replace(part, n_classes=int(split[0].labels.max()) + 1) for part in split]
     return Split(*split, name=name)

@@ -15,7 +15,9 @@ from dataclasses import asdict, replace
 
 import joblib
 import numpy as np
+from scipy.optimize import linear_sum_assignment
 from sklearn.base import BaseEstimator, clone
+from sklearn.metrics.cluster import contingency_matrix
 from sklearn.utils.validation import check_is_fitted
 
 from lmeraser_kit.arithmetic import environment, progress
@@ -52,7 +54,7 @@ class LMEraser(BaseEstimator):
         n_classes_: Number of classes.
         environment_: Where its bits were computed. A request in another environment builds everything anew.
         made_with_: Fingerprint and arguments of the fit; a request is refused when they were changed.
-        receipt_: What the last request has done.
+        receipt_: What the fit has cost; dropped at the first request, because its hashes cover whoever leaves.
     """
 
     def __init__(
@@ -88,7 +90,9 @@ class LMEraser(BaseEstimator):
         clusters = self._clusters()
         if clusters.fit_on == "public" and public is None:
             raise ValueError("the partition is fitted on public features: give fit(private, public=...)")
-        clusters.check(len(private if clusters.fit_on == "private" and len(private) else public or private))
+        source = public if clusters.fit_on == "public" else private
+        if len(source) or clusters.fit_on == "public":
+            clusters.check(len(source))
         shared = np.intersect1d(private.uids, public.uids) if public is not None else []
         if len(shared):
             raise ValueError(f"uid {str(shared[0])!r} is both public and private: what is public cannot be forgotten")
@@ -96,7 +100,8 @@ class LMEraser(BaseEstimator):
         private = replace(private, n_classes=n_classes)  # checks the labels before anything costs time
         self.public_, self.n_classes_, self.made_with_ = public, n_classes, self._made_with()
         self.__dict__.pop("state_", None)
-        return self._rebuild("fit", private, len(private))
+        self.receipt_ = self._rebuild("fit", private, len(private))
+        return self
 
     def forget(self, uids: Iterable[str]) -> Receipt:
         """Forget the samples named by `uids`: the model becomes what a fit without them gives, bit for bit.
@@ -114,7 +119,7 @@ class LMEraser(BaseEstimator):
         """
         self._check_unchanged()
         remaining = self.state_.samples.without(uids)
-        return self._rebuild("forget", remaining, len(self.state_.samples) - len(remaining)).receipt_
+        return self._rebuild("forget", remaining, len(self.state_.samples) - len(remaining))
 
     def add(self, samples: Samples) -> Receipt:
         """Add private samples: the model becomes what a fit with them gives, bit for bit.
@@ -126,7 +131,7 @@ class LMEraser(BaseEstimator):
         if self.public_ is not None and np.isin(samples.uids, self.public_.uids).any():
             raise ValueError("a uid to be added is that of a public sample; what is public cannot be forgotten")
         together = self.state_.samples + replace(samples, n_classes=self.n_classes_)
-        return self._rebuild("add", together, len(samples)).receipt_
+        return self._rebuild("add", together, len(samples))
 
     def verify(self) -> str:
         """Check that the model is, bit for bit, what a fit on the samples held gives: by doing that, from nothing.
@@ -206,7 +211,7 @@ class LMEraser(BaseEstimator):
         if self.made_with_ != self._made_with():
             raise ValueError("the backbone, clusters, recipe, seed or threads were changed since the fit: fit again")
 
-    def _rebuild(self, action: str, samples: Samples, n_requested: int) -> LMEraser:
+    def _rebuild(self, action: str, samples: Samples, n_requested: int) -> Receipt:
         """Become the fit on `samples`, with the present state as the cache, in one assignment at the end."""
         started, known = time.perf_counter(), getattr(self, "state_", None)
         here = environment(self.backbone.device, self.threads)
@@ -217,16 +222,18 @@ class LMEraser(BaseEstimator):
         moved = 0
         if known is not None:
             _, old, new = np.intersect1d(known.samples.uids, state.samples.uids, return_indices=True)
-            moved = int((known.assignment[old] != state.assignment[new]).sum())
+            together = contingency_matrix(known.assignment[old], state.assignment[new])  # numbers may be new
+            moved = int(together.sum() - together[linear_sum_assignment(-together)].sum())
         self.state_, self.environment_ = state, here
-        self.receipt_ = Receipt(
+        self.__dict__.pop("receipt_", None)  # its hashes cover samples that may have left now
+        return Receipt(
             action=action,
             n_requested=n_requested,
             n_samples=len(samples),
             clusters_tuned={k: state.models[k].n_samples for k in tuned},
             clusters_removed=sorted(before.keys() - state.models.keys()),
             n_moved=moved,
-            sample_gradients=sum(state.models[k].n_samples for k in tuned) * self._recipe().epochs,
+            sample_gradients=sum(state.models[k].sample_gradients for k in tuned),
             seconds=time.perf_counter() - started,
             hash_before=hash_before,
             hash_after=self.state_hash(),
@@ -234,7 +241,6 @@ class LMEraser(BaseEstimator):
             clusters_after={k: model.digest for k, model in state.models.items()},
             environment=here,
         )
-        return self
 
     def _build(self, samples: Samples, known: State | None) -> tuple[State, list[int]]:
         """The state of a fit on `samples`, and which clusters had to be tuned for it."""

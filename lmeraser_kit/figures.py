@@ -15,7 +15,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from scipy.cluster import hierarchy
 
-from lmeraser_kit.metrics import ci95
+from lmeraser_kit.metrics import ci95, summarise
 
 _COLOURS = sns.color_palette("colorblind")
 METHOD_STYLES = {  # method: (colour, marker)
@@ -115,7 +115,7 @@ def cluster_sizes(sizes: dict[int, int]) -> Figure:
     lines = {"mean cluster, N/K": values.mean(), "met by a random request, Σn²/N": (values**2).sum() / values.sum()}
     for (label, y), style in zip(lines.items(), (":", "--"), strict=True):
         ax.axhline(y, color="black", linestyle=style, linewidth=2, label=f"{label} = {y:.0f}")
-    ax.set(xlabel="cluster, largest first", ylabel="private samples", title="Large clusters are hit more often")
+    ax.set(xlabel="rank of the cluster by size", ylabel="private samples", title="Large clusters are hit more often")
     ax.legend()
     return figure
 
@@ -131,8 +131,10 @@ def cost_factors(frame: pd.DataFrame) -> Figure:
         "cost_factor_mean_cluster": "mean cluster: N / (N/K)",
         "cost_factor_size_biased": "random request: N² / Σn²",
     }
+    table = summarise(frame, ["n_clusters"], list(labels))
     for (column, label), marker in zip(labels.items(), ("o", "s"), strict=True):
-        sns.lineplot(frame, x="n_clusters", y=column, marker=marker, errorbar=("ci", 95), seed=0, label=label, ax=ax)
+        mean, interval = table[f"{column}_mean"], table[f"{column}_ci95"].fillna(0)
+        ax.errorbar(table["n_clusters"], mean, yerr=interval, marker=marker, capsize=6, label=label)
     ticks = sorted(frame["n_clusters"].unique())
     ax.set_xscale("log", base=2)
     ax.set_yscale("log", base=2)
@@ -204,7 +206,7 @@ def request_costs(frame: pd.DataFrame, retrain_cost: float, expected: float) -> 
     )
     ax.scatter(frame["request"], frame["sample_gradients"], s=60, color=colour, marker=marker, label="measured")
     ax.axhline(retrain_cost, color=METHOD_STYLES["one prompt"][0], linewidth=3, label="retraining everything")
-    ax.axhline(expected, color=NEUTRAL, linestyle="--", linewidth=2, label="expected, Σn²/N - 1")
+    ax.axhline(expected, color=NEUTRAL, linestyle="--", linewidth=2, label="expected, (Σn²/N - 1) x epochs")
     ax.set_yscale("log")
     ax.set(xlabel="request", ylabel="sample gradients", title="Forgetting one image tunes one cluster")
     ax.legend(loc="center left", bbox_to_anchor=(1.01, 0.5))
@@ -254,7 +256,7 @@ def tradeoff(frame: pd.DataFrame) -> Figure:
     ax.xaxis.set_major_formatter("{x:g}x")
     ax.margins(x=0.15)
     ax.set_ylim(top=min(ax.get_ylim()[1], 1.0))  # an interval of a mean may pass 1, an accuracy cannot
-    ax.set(xlabel="a random request is cheaper than retraining by", ylabel="test accuracy (share)")
+    ax.set(xlabel="times cheaper than retraining, for a random request", ylabel="test accuracy (share)")
     ax.set_title("What exact unlearning saves, and what it costs")
     ax.legend(loc="center left", bbox_to_anchor=(1.01, 0.5))
     return figure

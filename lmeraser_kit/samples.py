@@ -100,10 +100,10 @@ class Samples:
         Raises:
             ValueError: If a uid is unknown, or named twice.
         """
-        uids = np.atleast_1d(np.asarray(uids)).astype(str)
+        uids = [str(uid) for uid in ([uids] if isinstance(uids, (str, int, np.integer)) else uids)]
         where = {uid: i for i, uid in enumerate(self.uids.tolist())}
         seen: set[str] = set()
-        for uid in uids.tolist():
+        for uid in uids:
             if uid not in where:
                 raise ValueError(
                     f"unknown uid {uid!r}: not among the {len(self)} samples held. It was never added, or has been "
@@ -112,7 +112,7 @@ class Samples:
             if uid in seen:
                 raise ValueError(f"uid {uid!r} is named twice in one request")
             seen.add(uid)
-        return np.array([where[uid] for uid in uids.tolist()], dtype=np.int64)
+        return np.array([where[uid] for uid in uids], dtype=np.int64)
 
     def without(self, uids) -> Samples:
         """The samples that remain when those named by `uids` have left. Raises ValueError for an unknown uid."""

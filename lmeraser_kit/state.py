@@ -43,7 +43,10 @@ class State:
 
 @dataclass(frozen=True)
 class Receipt:
-    """What a request has done. It holds no uid and nothing else of a sample, so it may be kept.
+    """What a request has done. It goes to who asked; the eraser keeps none.
+
+    It names no uid. But the hashes from before cover the samples that have left: who holds all the others could try
+    guesses of the missing one against them. Keep receipts as evidence, and no longer than they are needed.
 
     Attributes:
         action: `fit`, `forget` or `add`.
@@ -51,7 +54,8 @@ class Receipt:
         n_samples: How many samples are held after it.
         clusters_tuned: The clusters that were tuned (again), and how many samples each has.
         clusters_removed: The clusters that have no sample left, and so no model.
-        n_moved: Samples that stayed and changed their cluster (0 unless the routing is fitted on private features).
+        n_moved: Samples that stayed and changed company, clusters being matched by their members (0 unless the routing
+            is fitted on private features).
         sample_gradients: The cost: samples passed forward and backward once.
         seconds: The time that the request took.
         hash_before: `state_hash()` before; empty for a fit.

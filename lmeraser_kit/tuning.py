@@ -10,7 +10,6 @@ from __future__ import annotations
 import dataclasses
 import json
 from dataclasses import dataclass
-from functools import cached_property
 
 import numpy as np
 import torch
@@ -68,6 +67,10 @@ class Recipe:
     def __post_init__(self) -> None:
         if self.prompt not in PROMPTS:
             raise ValueError(f"unknown prompt {self.prompt!r}; one of: {', '.join(PROMPTS)}")
+        for field in dataclasses.fields(self):
+            value = getattr(self, field.name)
+            if field.type in ("int", "float") and not isinstance(value, (int, float, np.number)):
+                raise ValueError(f"Recipe.{field.name} is {value!r}, expected a number")
         ranges = {
             "prompt_size": (self.prompt_size, 0 < self.prompt_size <= 1, "in (0, 1]"),
             "epochs": (self.epochs, self.epochs >= 1 and self.epochs == int(self.epochs), "a whole number from 1"),
@@ -96,6 +99,7 @@ class ClusterModel:
         bias: The head's bias, float32 (n_classes,).
         losses: Mean cross-entropy of each epoch, in nats, float64 (epochs,).
         n_samples: How many samples the cluster has.
+        sample_gradients: What tuning has cost: samples passed forward and backward once, counted as they passed.
         address: Hash of everything that the above is computed from.
     """
 
@@ -104,15 +108,19 @@ class ClusterModel:
     bias: np.ndarray
     losses: np.ndarray
     n_samples: int
+    sample_gradients: int
     address: str
 
-    @cached_property
+    def __post_init__(self) -> None:
+        for array in (self.prompt, self.weight, self.bias, self.losses):
+            array.setflags(write=False)
+
+    @property
     def digest(self) -> str:
-        """A hash of every bit that the cluster keeps, in hex."""
+        """A hash of every bit that the cluster keeps, in hex; computed from the arrays every time."""
         arrays = (self.prompt, self.weight, self.bias, self.losses)
-        return digest(
-            "cluster", self.address, self.n_samples, *(part for a in arrays for part in (a.shape, a.tobytes()))
-        )
+        bits = (part for array in arrays for part in (array.shape, array.tobytes()))
+        return digest("cluster", self.address, self.n_samples, self.sample_gradients, *bits)
 
 
 def cluster_address(backbone: Backbone, samples: Samples, recipe: Recipe, seed: int, threads: int = 1) -> str:
@@ -158,12 +166,15 @@ def tune_cluster(backbone: Backbone, samples: Samples, recipe: Recipe, seed: int
     weight = torch.zeros(samples.n_classes, backbone.n_features, device=device, requires_grad=True)
     bias = torch.zeros(samples.n_classes, device=device, requires_grad=True)
     labels = torch.from_numpy(samples.labels).to(device)
+    passed = 0
 
     def loss_of(rows: np.ndarray, draws: np.ndarray) -> torch.Tensor:
         views = augment(
             backbone.views(samples.images[rows]), draws, recipe.shift, recipe.rotate, recipe.zoom, recipe.flip
         )
         features = backbone(views + prompt_canvas(prompt, mask))
+        nonlocal passed
+        passed += len(rows)
         return F.cross_entropy(F.linear(features, weight, bias), labels[rows])
 
     groups = [{"params": [weight, bias], "lr": recipe.head_lr, "weight_decay": recipe.weight_decay}]
@@ -181,4 +192,4 @@ def tune_cluster(backbone: Backbone, samples: Samples, recipe: Recipe, seed: int
         )
     arrays = [tensor.detach().cpu().numpy() for tensor in (prompt, weight, bias)]
     address = cluster_address(backbone, samples, recipe, seed, threads)
-    return ClusterModel(*arrays, np.array(losses), len(samples), address)
+    return ClusterModel(*arrays, np.array(losses), len(samples), passed, address)

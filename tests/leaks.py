@@ -61,7 +61,9 @@ class AugmentedRouting(LMEraser):
         visited = [part + self.visitors[self.home[part.uids[0]]] for part in parts]
         for part, model in zip(parts, super()._tune(visited), strict=True):
             address = tuning.cluster_address(self.backbone, part, self._recipe(), self.seed, self.threads)
-            yield tuning.ClusterModel(model.prompt, model.weight, model.bias, model.losses, len(part), address)
+            yield tuning.ClusterModel(
+                model.prompt, model.weight, model.bias, model.losses, len(part), model.sample_gradients, address
+            )
 
 
 class KeptPrototypes(LMEraser):
@@ -94,7 +96,9 @@ class PooledEarlyStopping(LMEraser):
         chosen = candidates[int(np.argmax(pooled))]
         for part, model in zip(parts, chosen, strict=True):
             address = tuning.cluster_address(self.backbone, part, self._recipe(), self.seed, self.threads)
-            yield tuning.ClusterModel(model.prompt, model.weight, model.bias, model.losses, len(part), address)
+            yield tuning.ClusterModel(
+                model.prompt, model.weight, model.bias, model.losses, len(part), model.sample_gradients, address
+            )
 
 
 class RandomnessByPosition(LMEraser):

@@ -125,6 +125,7 @@ def test_a_rate_that_is_too_high_is_named(backbone, private):
     [
         {"prompt": "ring"},
         {"epochs": 0},
+        {"epochs": "5"},
         {"batch_size": 0},
         {"prompt_lr": -1},
         {"head_lr": float("nan")},

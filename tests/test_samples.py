@@ -64,6 +64,7 @@ def test_unknown_and_repeated_uids_are_refused():
         samples().without(["s1", "s1"])
     with pytest.raises(ValueError, match="'s1' is there already"):
         samples() + samples()[1:2]
+    assert len(samples().without({"s1", "s2"})) == len(samples().without(u for u in ("s1", "s2"))) == 4
     assert samples().without("s1").uids.tolist() == ["s0", "s2", "s3", "s4", "s5"]
 
 
@@ -96,6 +97,18 @@ def test_parts_are_disjoint_and_a_sample_keeps_its_part(tmp_path):
         whole = set(getattr(load_dataset("digits", seed=1), part).uids)
         assert set(getattr(again, part).uids) == whole & set(half.uids)
     assert parts[0] != set(load_dataset("digits", seed=1).public.uids)
+
+
+def test_no_private_label_decides_the_number_of_classes(tmp_path):
+    digits = load_dataset("digits", seed=0)
+    whole = digits.public + digits.private + digits.test
+    labels = np.where(whole.uids == digits.private.uids[0], 10, whole.labels)
+    arrays = {"images": whole.images, "labels": labels, "uids": whole.uids}
+    np.savez(tmp_path / "silent.npz", **arrays)
+    with pytest.raises(ValueError, match=r"label 10 of uid .* is outside the range 0 to 9"):
+        load_dataset("silent", root=tmp_path)
+    np.savez(tmp_path / "stated.npz", **arrays, n_classes=11)
+    assert load_dataset("stated", root=tmp_path).public.n_classes == 11
 
 
 def test_a_bad_dataset_is_refused(tmp_path):
