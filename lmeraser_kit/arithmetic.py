@@ -62,6 +62,12 @@ def exact_arithmetic(threads: int) -> Iterator[None]:
 
 
 @functools.cache
+def versions() -> dict[str, str]:
+    """Versions of the packages that compute bits; looked up once, because it takes milliseconds."""
+    return {name: metadata.version(name) for name in ("torch", "torchvision", "timm", "numpy", "scipy", "scikit-learn")}
+
+
+@functools.cache
 def code_digest() -> str:
     """A hash of the kit's own code that computes bits, in hex: what other code has made is made anew."""
     names = ("samples", "arithmetic", "training", "backbone", "prompts", "clustering", "tuning")
@@ -72,9 +78,14 @@ def environment(device: torch.device | str, threads: int) -> dict[str, str | int
     """What the bits of a result depend on besides its inputs: they can be compared only where this is the same."""
     device = torch.device(device)
     chip = torch.cuda.get_device_name(device) if device.type == "cuda" else torch.backends.cpu.get_cpu_capability()
-    packages = ("torch", "torchvision", "timm", "numpy", "scipy", "scikit-learn")
-    versions = {name: metadata.version(name) for name in packages} | {"kit": code_digest()}
-    return {**versions, "machine": platform.machine(), "device": device.type, "chip": chip, "threads": threads}
+    return {
+        **versions(),
+        "kit": code_digest(),
+        "machine": platform.machine(),
+        "device": device.type,
+        "chip": chip,
+        "threads": threads,
+    }
 
 
 def pick_device(device: str = "auto") -> torch.device:
