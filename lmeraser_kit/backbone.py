@@ -273,7 +273,7 @@ def backbone_for(name: str, public: Samples, epochs: int = 70, seed: int = 0, de
     if name != "small-vit":
         return Backbone.from_timm(name, device=device)
     made_from = (
-        *sorted(public.digests),
+        public.sorted().digests.tobytes(),
         public.n_classes,
         epochs,
         seed,

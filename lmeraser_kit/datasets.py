@@ -40,7 +40,7 @@ class Split:
     @property
     def digest(self) -> str:
         """A hash of every sample and of the part that it is in, in hex."""
-        return digest(*(digest(*sorted(part.digests)) for part in (self.public, self.private, self.test)))
+        return digest(*(part.sorted().digests.tobytes() for part in (self.public, self.private, self.test)))
 
 
 def _digits() -> Samples:

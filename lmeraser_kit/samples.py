@@ -19,7 +19,8 @@ class Samples:
     """Labelled images with uids.
 
     Args:
-        images: Pixels, uint8 (N, C, H, W), C = 1 or 3. Memory-mapped arrays are kept as they are.
+        images: Pixels, uint8 (N, C, H, W), C = 1 or 3. Memory-mapped arrays are kept as they are, and so is anything
+            that has an array's shape and index and becomes one when it is used (the store's images do).
         labels: Class indices, (N,), each in [0, n_classes).
         uids: Names, (N,), unique; integers are turned into strings.
         n_classes: Number of classes of the task; by default the largest label plus one. It stays with every slice,
@@ -35,7 +36,8 @@ class Samples:
     n_classes: int | None = None
 
     def __post_init__(self) -> None:
-        images, labels = np.asanyarray(self.images), np.atleast_1d(np.asarray(self.labels))
+        images = self.images if hasattr(self.images, "__array__") else np.asarray(self.images)
+        labels = np.atleast_1d(np.asarray(self.labels))
         uids = np.atleast_1d(np.asarray(self.uids)).astype(str)
         if images.dtype != np.uint8:
             bad = images.dtype.kind == "f" and not np.isfinite(images).all()
@@ -59,11 +61,8 @@ class Samples:
             raise ValueError(
                 f"label {label} of uid {str(uids[outside[0]])!r} is outside the range 0 to {n_classes - 1}"
             )
-        names, counts = np.unique(uids, return_counts=True)
-        if (counts > 1).any():
-            raise ValueError(
-                f"uid {str(names[counts > 1][0])!r} occurs more than once; a uid names one sample for life"
-            )
+        if (twice := _repeated(uids)) is not None:
+            raise ValueError(f"uid {str(twice)!r} occurs more than once; a uid names one sample for life")
         for name, value in (("images", images), ("labels", labels), ("uids", uids), ("n_classes", n_classes)):
             object.__setattr__(self, name, value)
 
@@ -76,23 +75,19 @@ class Samples:
     def __getitem__(self, index) -> Samples:
         """A part of the samples: by slice, index array, mask, or one position (a part of one)."""
         index = [index] if isinstance(index, (int, np.integer)) else index
-        return Samples(self.images[index], self.labels[index], self.uids[index], self.n_classes)
+        chosen = np.arange(len(self))[index]
+        if not isinstance(index, slice) and len(np.unique(chosen)) < len(chosen):
+            raise ValueError(f"uid {str(_repeated(self.uids[chosen]))!r} occurs more than once in the part")
+        part = object.__new__(Samples)  # what is part of checked samples needs no checks
+        part.__dict__.update(
+            images=self.images[index], labels=self.labels[chosen], uids=self.uids[chosen], n_classes=self.n_classes
+        )
+        part.__dict__.update({name: self.__dict__[name][chosen] for name in WORKED_OUT if name in self.__dict__})
+        return part
 
     def __add__(self, other: Samples) -> Samples:
         """Both parts together. Raises ValueError if they share a uid or differ in image shape."""
-        if not isinstance(other, Samples):
-            return NotImplemented
-        if self.images.shape[1:] != other.images.shape[1:]:
-            raise ValueError(f"images of shape {other.images.shape[1:]} cannot join images of {self.images.shape[1:]}")
-        shared = np.intersect1d(self.uids, other.uids)
-        if len(shared):
-            raise ValueError(f"uid {str(shared[0])!r} is there already; a uid names one sample for life")
-        return Samples(
-            np.concatenate([self.images, other.images]),
-            np.concatenate([self.labels, other.labels]),
-            np.concatenate([self.uids, other.uids]),
-            max(self.n_classes, other.n_classes),
-        )
+        return concatenate([self, other]) if isinstance(other, Samples) else NotImplemented
 
     def positions(self, uids) -> np.ndarray:
         """Where the samples named by `uids` are.
@@ -100,19 +95,8 @@ class Samples:
         Raises:
             ValueError: If a uid is unknown, or named twice.
         """
-        uids = [str(uid) for uid in ([uids] if isinstance(uids, (str, int, np.integer)) else uids)]
         where = {uid: i for i, uid in enumerate(self.uids.tolist())}
-        seen: set[str] = set()
-        for uid in uids:
-            if uid not in where:
-                raise ValueError(
-                    f"unknown uid {uid!r}: not among the {len(self)} samples held. It was never added, or has been "
-                    "forgotten already (no list of forgotten uids is kept)"
-                )
-            if uid in seen:
-                raise ValueError(f"uid {uid!r} is named twice in one request")
-            seen.add(uid)
-        return np.array([where[uid] for uid in uids], dtype=np.int64)
+        return np.array([where[uid] for uid in named(uids, where)], dtype=np.int64)
 
     def without(self, uids) -> Samples:
         """The samples that remain when those named by `uids` have left. Raises ValueError for an unknown uid."""
@@ -122,7 +106,12 @@ class Samples:
 
     def sorted(self) -> Samples:
         """The same samples in the order of their uids: the order of arrival must not matter."""
-        return self[np.argsort(self.uids, kind="stable")]
+        in_order = (self.uids[:-1] <= self.uids[1:]).all()
+        return self if in_order else self[np.argsort(self.uids, kind="stable")]
+
+    def afresh(self) -> Samples:
+        """The same images, labels and uids, and nothing that was worked out from them before."""
+        return Samples(np.array(self.images), self.labels, self.uids, self.n_classes)
 
     @cached_property
     def keys(self) -> np.ndarray:
@@ -131,12 +120,69 @@ class Samples:
         return np.frombuffer(hashed, dtype=np.uint64)
 
     @cached_property
-    def digests(self) -> list[str]:
-        """A hash of each sample's uid, label and pixels, in hex."""
-        return [
-            digest("sample", uid, int(label), image.shape, np.ascontiguousarray(image).tobytes())
-            for uid, label, image in zip(self.uids.tolist(), self.labels, self.images, strict=True)
-        ]
+    def digests(self) -> np.ndarray:
+        """SHA-256 of each sample's uid, label and pixels, uint8 (N, 32)."""
+        hashed = b"".join(
+            bytes.fromhex(digest("sample", uid, int(label), image.shape, np.ascontiguousarray(image).tobytes()))
+            for uid, label, image in zip(self.uids.tolist(), self.labels, np.asarray(self.images), strict=True)
+        )
+        return np.frombuffer(hashed, dtype=np.uint8).reshape(-1, 32)
+
+
+WORKED_OUT = ("keys", "digests")  # these go with a sample from one part to the next
+
+
+def concatenate(parts: list[Samples]) -> Samples:
+    """All parts together, at least one.
+
+    Raises:
+        ValueError: If two share a uid or differ in image shape.
+    """
+    shape = parts[0].images.shape[1:]
+    for part in parts:
+        if part.images.shape[1:] != shape:
+            raise ValueError(f"images of shape {part.images.shape[1:]} cannot join images of {shape}")
+    uids = np.concatenate([part.uids for part in parts])
+    if (twice := _repeated(uids)) is not None:
+        raise ValueError(f"uid {str(twice)!r} is there already; a uid names one sample for life")
+    together = object.__new__(Samples)
+    together.__dict__.update(
+        images=np.concatenate([np.asarray(part.images) for part in parts]),
+        labels=np.concatenate([part.labels for part in parts]),
+        uids=uids,
+        n_classes=max(part.n_classes for part in parts),
+    )
+    known = [name for name in WORKED_OUT if all(name in part.__dict__ for part in parts)]
+    together.__dict__.update({name: np.concatenate([part.__dict__[name] for part in parts]) for name in known})
+    return together
+
+
+def named(uids, held) -> list[str]:
+    """The uids that a request names, as a list of strings.
+
+    Args:
+        uids: One uid or several; integers are turned into strings.
+        held: The uids that may be named; a set or a dict.
+
+    Raises:
+        ValueError: If a uid is not held, or named twice.
+    """
+    uids = [str(uid) for uid in ([uids] if isinstance(uids, (str, int, np.integer)) else uids)]
+    for uid in uids:
+        if uid not in held:
+            raise ValueError(
+                f"unknown uid {uid!r}: not among the {len(held)} samples held. It was never added, or has been "
+                "forgotten already (no list of forgotten uids is kept)"
+            )
+    if len(set(uids)) < len(uids):
+        raise ValueError(f"uid {str(_repeated(np.array(uids)))!r} is named twice in one request")
+    return uids
+
+
+def _repeated(uids: np.ndarray) -> str | None:
+    """A uid that occurs more than once, or None."""
+    names, counts = np.unique(uids, return_counts=True)
+    return names[counts > 1][0] if (counts > 1).any() else None
 
 
 def digest(*parts) -> str:

@@ -159,7 +159,7 @@ def test_prediction_mixes_clusters_as_if_each_were_alone(make_eraser, private, s
     mask = eraser.recipe.mask(backbone.size, 0)
     for k in np.unique(nearest):
         model, rows = eraser.state_.models[k], nearest == k
-        canvas = prompt_canvas(torch.from_numpy(model.prompt), mask)
+        canvas = prompt_canvas(torch.tensor(model.prompt), mask)
         features = backbone(backbone.views(test.images[rows]) + canvas).numpy()
         logits = torch.from_numpy(features @ model.weight.T + model.bias)
         np.testing.assert_allclose(probabilities[rows], logits.softmax(1), atol=1e-5)
