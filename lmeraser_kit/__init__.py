@@ -11,6 +11,7 @@ _HOME = {
     "ExactnessError": "eraser",
     "HashClusters": "clustering",
     "HierarchicalClusters": "clustering",
+    "HyperplaneClusters": "clustering",
     "LMEraser": "eraser",
     "Receipt": "state",
     "Recipe": "tuning",

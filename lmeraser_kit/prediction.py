@@ -32,7 +32,7 @@ def class_probabilities(
     if not state.models:
         raise ValueError("no cluster has a model: no private sample is held (any more); add some first")
     available = np.array(sorted(state.models))
-    features = None if state.routing.fit_on is None else backbone.features(images, threads)
+    features = backbone.features(images, threads) if state.routing.uses_features else None
     votes = np.broadcast_to(state.routing.votes(features, available), (len(images), len(available)))
     rows, columns = np.nonzero(votes)
     prompts, weights, biases = (

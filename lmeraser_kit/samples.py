@@ -111,7 +111,7 @@ class Samples:
 
     def afresh(self) -> Samples:
         """The same images, labels and uids, and nothing that was worked out from them before."""
-        return Samples(np.array(self.images), self.labels, self.uids, self.n_classes)
+        return Samples(np.asarray(self.images), self.labels, self.uids, self.n_classes)
 
     @cached_property
     def keys(self) -> np.ndarray:

@@ -3,6 +3,10 @@
 LMEraser (arXiv 2404.11056) tunes a visual prompt and a linear head for every cluster. The published code tunes all of
 them with one optimiser, one schedule and mixed batches, so each has felt every sample. `tune_cluster` reads nothing
 but its arguments; that alone makes forgetting exact.
+
+Inside a cluster, tuning may go on in slices (SISA, Bourtoule et al. 2021): a sample's slice is a hash of its uid, and
+after each slice a checkpoint is kept. A checkpoint is a function of the samples in the slices so far, so it has an
+address like everything else: when a sample of slice r leaves, tuning goes on from the checkpoint before r.
 """
 
 from __future__ import annotations
@@ -18,7 +22,7 @@ import torch.nn.functional as F
 from lmeraser_kit.arithmetic import environment, exact_arithmetic
 from lmeraser_kit.backbone import Backbone
 from lmeraser_kit.prompts import PROMPTS, prompt_canvas, prompt_mask
-from lmeraser_kit.samples import Samples, digest
+from lmeraser_kit.samples import Samples, digest, keyed_uniform
 from lmeraser_kit.training import augment, train
 
 
@@ -36,6 +40,8 @@ class Recipe:
         prompt_lr: Peak learning rate of the prompt.
         head_lr: Peak learning rate of the head.
         epochs: Passes over the cluster's samples.
+        slices: Slices of a cluster, R. Tuning passes over the slices so far after each, `2 epochs / (R + 1)` times
+            (rounded, at least once), so that the whole costs as much as without slices.
         batch_size: Largest batch, in samples.
         momentum: SGD's momentum.
         weight_decay: SGD's weight decay, on the head only.
@@ -55,6 +61,7 @@ class Recipe:
     prompt_lr: float = 2.0
     head_lr: float = 0.02
     epochs: int = 10
+    slices: int = 1
     batch_size: int = 32
     momentum: float = 0.9
     weight_decay: float = 0.0
@@ -74,6 +81,7 @@ class Recipe:
         ranges = {
             "prompt_size": (self.prompt_size, 0 < self.prompt_size <= 1, "in (0, 1]"),
             "epochs": (self.epochs, self.epochs >= 1 and self.epochs == int(self.epochs), "a whole number from 1"),
+            "slices": (self.slices, self.slices >= 1 and self.slices == int(self.slices), "a whole number from 1"),
             "batch_size": (self.batch_size, self.batch_size >= 1, "at least 1"),
             "momentum": (self.momentum, 0 <= self.momentum < 1, "in [0, 1)"),
             "warmup": (self.warmup, 0 <= self.warmup < 1, "in [0, 1)"),
@@ -83,6 +91,15 @@ class Recipe:
         for name, (value, fits, expected) in ranges.items():
             if not fits:
                 raise ValueError(f"Recipe.{name} is {value!r}, expected {expected}")
+
+    @property
+    def slice_epochs(self) -> int:
+        """Passes over the slices so far, after each slice."""
+        return max(1, round(2 * self.epochs / (self.slices + 1)))
+
+    def slices_of(self, keys: np.ndarray, seed: int) -> np.ndarray:
+        """The slice of each sample, from 0, (N,) int: a hash of its uid."""
+        return (keyed_uniform("slice", seed, keys)[:, 0] * self.slices).astype(int)
 
     def mask(self, size: int, seed: int) -> np.ndarray:
         """The pixels that the prompt covers, bool (size, size)."""
@@ -97,10 +114,12 @@ class ClusterModel:
         prompt: Values of the prompted pixels in normalised units, float32 (3, P).
         weight: The head's weight, float32 (n_classes, D).
         bias: The head's bias, float32 (n_classes,).
-        losses: Mean cross-entropy of each epoch, in nats, float64 (epochs,).
-        n_samples: How many samples the cluster has.
-        sample_gradients: What tuning has cost: samples passed forward and backward once, counted as they passed.
+        losses: Mean cross-entropy of each epoch since `start`, in nats, float64 (epochs,).
+        n_samples: How many samples the cluster (or, for a checkpoint, its slices so far) has.
+        sample_gradients: What tuning has cost since `start`: samples passed forward and backward once, counted as
+            they passed.
         address: Hash of everything that the above is computed from.
+        start: The checkpoint that tuning went on from; None for the first.
     """
 
     prompt: np.ndarray
@@ -110,6 +129,7 @@ class ClusterModel:
     n_samples: int
     sample_gradients: int
     address: str
+    start: ClusterModel | None = None
 
     def __post_init__(self) -> None:
         for array in (self.prompt, self.weight, self.bias, self.losses):
@@ -120,27 +140,49 @@ class ClusterModel:
         """A hash of every bit that the cluster keeps, in hex; computed from the arrays every time."""
         arrays = (self.prompt, self.weight, self.bias, self.losses)
         bits = (part for array in arrays for part in (array.shape, array.tobytes()))
-        return digest("cluster", self.address, self.n_samples, self.sample_gradients, *bits)
+        start = "" if self.start is None else self.start.digest
+        return digest("cluster", self.address, self.n_samples, self.sample_gradients, start, *bits)
+
+    def checkpoints(self) -> list[ClusterModel]:
+        """What was kept after each slice, in order; the last is the model itself."""
+        return [*([] if self.start is None else self.start.checkpoints()), self]
 
 
-def cluster_address(backbone: Backbone, samples: Samples, recipe: Recipe, seed: int, threads: int = 1) -> str:
-    """The address of a cluster's model: a hash of exactly what it is a function of, in hex.
+def cluster_addresses(
+    backbone: Backbone, samples: Samples, recipe: Recipe, seed: int, threads: int = 1
+) -> dict[int, str]:
+    """The address of a cluster's checkpoint after each slice; the last is the address of its model.
 
-    That is: uid, label and pixels of every member (in the order of uids, so that the order of arrival does not
-    matter), the number of classes, the recipe, the seed, the frozen backbone, and the environment that rounds.
+    An address is a hash of exactly what a checkpoint is a function of: uid, label and pixels of every member in the
+    slices so far (in the order of uids, so that the order of arrival does not matter), the number of classes, the
+    recipe, the seed, the frozen backbone, and the environment that rounds.
+
+    Returns:
+        Slice -> address in hex; slices before the first member have none.
     """
-    return digest(
-        "address",
-        *sorted(samples.digests),
+    samples = samples.sorted()
+    slices = recipe.slices_of(samples.keys, seed)
+    common = (
         samples.n_classes,
         json.dumps(dataclasses.asdict(recipe), sort_keys=True),
         seed,
         backbone.fingerprint,
         json.dumps(environment(backbone.device, threads), sort_keys=True),
     )
+    return {
+        r: digest("address", r, samples.digests[slices <= r].tobytes(), *common)
+        for r in range(slices.min(initial=recipe.slices), recipe.slices)
+    }
 
 
-def tune_cluster(backbone: Backbone, samples: Samples, recipe: Recipe, seed: int, threads: int = 1) -> ClusterModel:
+def tune_cluster(
+    backbone: Backbone,
+    samples: Samples,
+    recipe: Recipe,
+    seed: int,
+    threads: int = 1,
+    start: ClusterModel | None = None,
+) -> ClusterModel:
     """Tune the prompt and the head of one cluster. A pure function: the same arguments give the same bits.
 
     Args:
@@ -149,47 +191,74 @@ def tune_cluster(backbone: Backbone, samples: Samples, recipe: Recipe, seed: int
         recipe: How to tune.
         seed: Keys the prompt's start, the order of the samples and their augmentation (with uid and epoch).
         threads: Intra-op threads; bits may depend on it.
+        start: A checkpoint of these samples to go on from; it saves work and changes no bit.
 
     Returns:
-        The cluster's model. It has cost `len(samples) * recipe.epochs` sample gradients.
+        The cluster's model, with the checkpoints before it.
 
     Raises:
-        ValueError: If there is no sample.
+        ValueError: If there is no sample, or `start` is no checkpoint of these samples.
         FloatingPointError: If the loss is not finite (a rate is too high).
     """
     if not len(samples):
         raise ValueError("a cluster without samples has no model")
     samples = samples.sorted()
+    slices, addresses = (
+        recipe.slices_of(samples.keys, seed),
+        cluster_addresses(backbone, samples, recipe, seed, threads),
+    )
+    done = [r for r, address in addresses.items() if start is not None and address == start.address]
+    if start is not None and not done:
+        raise ValueError("the checkpoint to go on from was not made of these samples")
+    for r, address in addresses.items():
+        if not done or r > done[0]:
+            start = _tune_slice(backbone, samples[slices <= r], recipe, seed, threads, start, r, address)
+    return start
+
+
+def _tune_slice(
+    backbone: Backbone,
+    samples: Samples,
+    recipe: Recipe,
+    seed: int,
+    threads: int,
+    start: ClusterModel | None,
+    r: int,
+    address: str,
+) -> ClusterModel:
+    """Tune on the samples of the slices up to r, from the checkpoint before r."""
     device, mask = backbone.device, recipe.mask(backbone.size, seed)
-    start = torch.randn(3, int(mask.sum()), generator=torch.Generator().manual_seed(seed)) * recipe.prompt_std
-    prompt = start.to(device).requires_grad_(recipe.prompt != "none")
-    weight = torch.zeros(samples.n_classes, backbone.n_features, device=device, requires_grad=True)
-    bias = torch.zeros(samples.n_classes, device=device, requires_grad=True)
-    labels = torch.from_numpy(samples.labels).to(device)
+    if start is None:
+        prompt = torch.randn(3, int(mask.sum()), generator=torch.Generator().manual_seed(seed)) * recipe.prompt_std
+        weight = torch.zeros(samples.n_classes, backbone.n_features)
+        bias = torch.zeros(samples.n_classes)
+    else:
+        prompt, weight, bias = (torch.tensor(array) for array in (start.prompt, start.weight, start.bias))
+    prompt, weight, bias = (tensor.to(device) for tensor in (prompt, weight, bias))
+    groups = [{"params": [weight, bias], "lr": recipe.head_lr, "weight_decay": recipe.weight_decay}]
+    if recipe.prompt != "none":
+        groups.append({"params": [prompt], "lr": recipe.prompt_lr})
+    for group in groups:
+        for parameter in group["params"]:
+            parameter.requires_grad_(True)
+    images, labels = np.asarray(samples.images), torch.from_numpy(samples.labels).to(device)
     passed = 0
 
     def loss_of(rows: np.ndarray, draws: np.ndarray) -> torch.Tensor:
-        views = augment(
-            backbone.views(samples.images[rows]), draws, recipe.shift, recipe.rotate, recipe.zoom, recipe.flip
-        )
-        features = backbone(views + prompt_canvas(prompt, mask))
         nonlocal passed
+        views = augment(backbone.views(images[rows]), draws, recipe.shift, recipe.rotate, recipe.zoom, recipe.flip)
+        features = backbone(views + prompt_canvas(prompt, mask))
         passed += len(rows)
         return F.cross_entropy(F.linear(features, weight, bias), labels[rows])
 
-    groups = [{"params": [weight, bias], "lr": recipe.head_lr, "weight_decay": recipe.weight_decay}]
-    if prompt.requires_grad:
-        groups.append({"params": [prompt], "lr": recipe.prompt_lr})
+    epochs = range(r * recipe.slice_epochs, (r + 1) * recipe.slice_epochs)
     with exact_arithmetic(threads):
         optimiser = torch.optim.SGD(groups, momentum=recipe.momentum)
-        losses = train(
-            loss_of, optimiser, samples.keys, range(recipe.epochs), recipe.batch_size, seed, warmup=recipe.warmup
-        )
+        losses = train(loss_of, optimiser, samples.keys, epochs, recipe.batch_size, seed, warmup=recipe.warmup)
     if not np.isfinite(losses).all():
         raise FloatingPointError(
             f"the loss of a cluster of {len(samples)} samples is not finite: lower prompt_lr ({recipe.prompt_lr}) "
             f"or head_lr ({recipe.head_lr})"
         )
     arrays = [tensor.detach().cpu().numpy() for tensor in (prompt, weight, bias)]
-    address = cluster_address(backbone, samples, recipe, seed, threads)
-    return ClusterModel(*arrays, np.array(losses), len(samples), passed, address)
+    return ClusterModel(*arrays, np.array(losses), len(samples), passed, address, start)

@@ -8,12 +8,22 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from lmeraser_kit import ExactnessError, HashClusters, HierarchicalClusters, Samples, SingleCluster
+from lmeraser_kit import (
+    ExactnessError,
+    HashClusters,
+    HierarchicalClusters,
+    HyperplaneClusters,
+    Samples,
+    SingleCluster,
+)
 
 PARTITIONS = {
     "public": HierarchicalClusters(5),
     "threshold": HierarchicalClusters(None, distance_threshold=4.0),
+    "divided by features": HierarchicalClusters(5, max_share=0.2),
+    "divided by uids": HierarchicalClusters(5, max_share=0.2, divide_by="uids"),
     "private": HierarchicalClusters(5, fit_on="private"),
+    "hyperplanes": HyperplaneClusters(3),
     "hashed": HashClusters(5),
     "single": SingleCluster(),
 }
@@ -24,12 +34,13 @@ def clusters(request):
     return PARTITIONS[request.param]
 
 
-@settings(max_examples=6, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@pytest.mark.parametrize("slices", [1, 3])
+@settings(max_examples=4, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(data=st.data())
-def test_any_sequence_of_requests_equals_a_fresh_fit(data, clusters, make_eraser, private, split):
-    pool = private[:40]
+def test_any_sequence_of_requests_equals_a_fresh_fit(data, slices, clusters, make_eraser, private, split):
+    pool, recipe = private[:40], {"epochs": 1, "slices": slices}
     held = set(pool.uids[:24].tolist())
-    eraser = make_eraser(clusters, recipe={"epochs": 1}).fit(pool[:24], public=split.public)
+    eraser = make_eraser(clusters, recipe=recipe).fit(pool[:24], public=split.public)
     for _ in range(data.draw(st.integers(1, 4), label="requests")):
         outside = sorted(set(pool.uids.tolist()) - held)
         forget = len(held) > 8 and (not outside or data.draw(st.booleans(), label="forget?"))
@@ -41,10 +52,58 @@ def test_any_sequence_of_requests_equals_a_fresh_fit(data, clusters, make_eraser
         for k, model in eraser.state_.models.items():  # the others are untouched: not equal, the same
             assert k in receipt.clusters_tuned or any(model is old for old in before.values())
     remaining = pool[np.isin(pool.uids, list(held))]
-    fresh = make_eraser(clusters, recipe={"epochs": 1}).fit(remaining, public=split.public)
+    fresh = make_eraser(clusters, recipe=recipe).fit(remaining, public=split.public)
     assert eraser.state_hash() == fresh.state_hash()
     assert eraser.verify() == fresh.state_hash()
     np.testing.assert_array_equal(eraser.predict_proba(split.test[:16]), fresh.predict_proba(split.test[:16]))
+
+
+@pytest.mark.parametrize("slices", [1, 3])
+def test_the_inexact_rung_fails_what_the_exact_ones_pass(slices, make_eraser, private, split):
+    published, recipe = HierarchicalClusters(5, fit_on="private-once"), {"epochs": 1, "slices": slices}
+    eraser = make_eraser(published, recipe=recipe).fit(private, public=split.public)
+    eraser.verify()  # before anyone leaves it is what a fit gives
+    receipt = eraser.forget(private.uids[:30])
+    assert not receipt.exact and receipt.n_moved == 0
+    fresh = make_eraser(published, recipe=recipe).fit(private[30:], public=split.public)
+    assert eraser.state_hash() != fresh.state_hash()
+    with pytest.raises(ExactnessError, match="routing"):
+        eraser.verify()
+
+
+def test_a_request_goes_on_from_the_slice_before(make_eraser, private, split):
+    eraser = make_eraser(SingleCluster(), recipe={"slices": 4, "epochs": 5}).fit(private)
+    part, recipe = private.sorted(), eraser.recipe
+    slices = recipe.slices_of(part.keys, eraser.seed)
+    assert recipe.slice_epochs == 2 and set(slices) == {0, 1, 2, 3}
+    assert eraser.receipt_.sample_gradients == 2 * sum((slices <= r).sum() for r in range(4))
+    before = eraser.state_.models[0].checkpoints()
+    leaving = part.uids[slices == 2][0]
+    receipt = eraser.forget(leaving)
+    after = eraser.state_.models[0].checkpoints()
+    assert [new is old for new, old in zip(after, before, strict=True)] == [True, True, False, False]
+    assert receipt.sample_gradients == 2 * sum((slices <= r).sum() - 1 for r in (2, 3))
+    eraser.verify()
+
+
+def test_verify_may_tune_some_clusters_only(make_eraser, private, split, monkeypatch):
+    eraser = make_eraser().fit(private, public=split.public)
+    one, *others = sorted(eraser.state_.models)
+    tuned = []
+    tune = eraser._tune
+    monkeypatch.setattr(eraser, "_tune", lambda jobs: tuned.extend(jobs) or tune(jobs))
+    assert eraser.verify([one]) == eraser.state_hash()
+    assert [len(part) for part, _ in tuned] == [eraser.sizes()[one]]
+    object.__setattr__(eraser.state_.models[one], "n_samples", 1)
+    eraser.verify(others)
+    with pytest.raises(ExactnessError, match=rf"cluster {one}$"):
+        eraser.verify([one])
+    hidden = eraser.state_.members[one]  # a label is changed behind the eraser's back
+    hidden.labels[0] = (hidden.labels[0] + 1) % 10
+    with pytest.raises(ExactnessError, match=rf"members {one}"):
+        eraser.verify(others)
+    with pytest.raises(ValueError, match="no cluster 99"):
+        eraser.verify([99])
 
 
 def test_order_and_batches_of_requests_do_not_matter(clusters, make_eraser, private, split):
@@ -81,8 +140,9 @@ print(eraser.state_hash())
 
 def test_forgetting_touches_one_cluster_and_the_receipt_says_so(make_eraser, private, split):
     eraser = make_eraser().fit(private, public=split.public)
-    cluster, size = int(eraser.state_.assignment[0]), eraser.sizes()
-    uid = eraser.state_.samples.uids[0]
+    size, uid = eraser.sizes(), eraser.state_.samples.uids[0]
+    cluster = eraser.state_.clusters_of([uid])[uid]
+    assert cluster == eraser.state_.assignment[0]
     receipt = eraser.forget(uid)
     changed = {k for k in size if receipt.clusters_before[k] != receipt.clusters_after.get(k)}
     assert changed == {cluster} == set(receipt.clusters_tuned)
@@ -170,7 +230,7 @@ def test_an_interrupted_request_changes_nothing(make_eraser, private, split, mon
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr("lmeraser_kit.eraser.tune_cluster", interrupted)
+        patch.setattr("lmeraser_kit.rebuild.tune_cluster", interrupted)
         with pytest.raises(KeyboardInterrupt):
             eraser.forget(private.uids[0])
     assert eraser.state_hash() == before and private.uids[0] in eraser.state_.samples.uids

@@ -2,9 +2,9 @@
 
 import numpy as np
 import pytest
-from leaks import LEAKS, KeptPrototypes, PooledEarlyStopping
 
 from lmeraser_kit import ExactnessError, HierarchicalClusters, LMEraser
+from lmeraser_kit.leaks import LEAKS, KeptPrototypes, PooledEarlyStopping
 
 
 def course_of_events(eraser, private, split):
@@ -16,14 +16,11 @@ def course_of_events(eraser, private, split):
 
 
 @pytest.mark.parametrize("leak", LEAKS, ids=lambda leak: leak.__name__)
-def test_every_leak_is_caught(leak, make_eraser, private, split, monkeypatch):
-    clusters = HierarchicalClusters(5, fit_on="private" if leak is KeptPrototypes else "public")
-    eraser = make_eraser(clusters, cls=leak)
-    if hasattr(eraser, "install"):
-        eraser.install(monkeypatch)
-    course_of_events(eraser, private, split)
-    with pytest.raises(ExactnessError, match="routing" if leak is KeptPrototypes else "cluster"):
-        eraser.verify()
+def test_every_leak_is_caught(leak, make_eraser, private, split):
+    with make_eraser(cls=leak).install() as eraser:
+        course_of_events(eraser, private, split)
+        with pytest.raises(ExactnessError, match="routing" if leak is KeptPrototypes else "cluster"):
+            eraser.verify()
 
 
 @pytest.mark.parametrize("fit_on", ["public", "private"])

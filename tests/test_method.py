@@ -8,7 +8,16 @@ from scipy.cluster.hierarchy import fcluster
 from scipy.cluster.hierarchy import linkage as scipy_linkage
 from sklearn.base import clone
 
-from lmeraser_kit import HashClusters, HierarchicalClusters, Recipe, Samples, SingleCluster, load_dataset, tune_cluster
+from lmeraser_kit import (
+    HashClusters,
+    HierarchicalClusters,
+    HyperplaneClusters,
+    Recipe,
+    Samples,
+    SingleCluster,
+    load_dataset,
+    tune_cluster,
+)
 from lmeraser_kit.baselines import METHODS, build_method
 from lmeraser_kit.prompts import PROMPTS, prompt_canvas, prompt_mask
 
@@ -40,10 +49,33 @@ def test_the_order_of_arrival_does_not_matter_to_routing(backbone, split):
 
 def test_votes_are_weights_over_the_clusters_that_have_a_model():
     routing = HierarchicalClusters(3)
-    routing.prototypes_ = np.array([[0.0], [1.0], [5.0]])
+    routing.prototypes_, routing.shards_ = np.array([[0.0], [1.0], [5.0]]), np.array([1, 1, 1])
     features = np.array([[0.9], [0.1], [4.0]])
     np.testing.assert_array_equal(routing.votes(features, np.array([0, 2])), [[1, 0], [1, 0], [0, 1]])
+    routing.shards_ = np.array([1, 3, 1])  # clusters 1, 2 and 3 are shards of prototype 1
+    np.testing.assert_array_equal(routing.votes(features, np.array([1, 3, 4])), [[0.5, 0.5, 0]] * 2 + [[0, 0, 1]])
+    signs = HyperplaneClusters(3).assign(points := np.random.default_rng(0).standard_normal((50, 4)), None)
+    np.testing.assert_array_equal(HyperplaneClusters(3).votes(points, np.arange(8)).argmax(axis=1), signs)
+    near = HyperplaneClusters(3).votes(points, np.array([0, 7])).argmax(axis=1)
+    np.testing.assert_array_equal(near, np.bitwise_count(signs) > 1)
     np.testing.assert_array_equal(HashClusters(4).votes(None, np.array([1, 3])), [[0.5, 0.5]])
+
+
+@pytest.mark.parametrize("divide_by", ["features", "uids"])
+def test_large_clusters_are_divided_by_what_the_fit_shows(divide_by, split, backbone):
+    found, keys = backbone.features(split.public.images), split.public.keys
+    whole = HierarchicalClusters(4).fit(found, keys)
+    divided = HierarchicalClusters(4, max_share=0.15, divide_by=divide_by).fit(found, keys)
+    most = int(0.15 * len(keys))
+    assert whole.counts_.max() > most and divided.counts_.sum() == len(keys)
+    assert (divided.counts_ / divided.shards_).max() <= most
+    private = split.private
+    assigned = divided.assign(backbone.features(private.images), private.keys)
+    sizes = np.bincount(assigned, minlength=divided.shards_.sum())
+    assert len(sizes) > 4 and (sizes > 0).all() and sizes.max() < whole.counts_.max()
+    if divide_by == "uids":  # the shards of a prototype are its samples, whole
+        prototype = np.repeat(np.arange(4), divided.shards_)[assigned]
+        np.testing.assert_array_equal(prototype, whole.assign(backbone.features(private.images), private.keys))
 
 
 def test_shards_are_even_and_belong_to_the_uid(split):
@@ -155,7 +187,7 @@ def test_prediction_mixes_clusters_as_if_each_were_alone(make_eraser, private, s
     test = split.test[:90]
     probabilities = eraser.predict_proba(test)
     np.testing.assert_allclose(probabilities.sum(axis=1), 1)
-    nearest = eraser.state_.routing.assign(backbone.features(test.images), None)
+    nearest = eraser.state_.routing.assign(backbone.features(test.images), test.keys)
     mask = eraser.recipe.mask(backbone.size, 0)
     for k in np.unique(nearest):
         model, rows = eraser.state_.models[k], nearest == k
@@ -196,7 +228,7 @@ def test_joblib_chooses_where_clusters_are_tuned(make_eraser, private, split):
 
 
 def test_bad_fits_are_refused_before_they_cost_time(make_eraser, private, split, monkeypatch):
-    monkeypatch.setattr("lmeraser_kit.eraser.tune_cluster", lambda *a: pytest.fail("it began to tune"))
+    monkeypatch.setattr("lmeraser_kit.rebuild.tune_cluster", lambda *a: pytest.fail("it began to tune"))
     cases = [
         (make_eraser(HierarchicalClusters(0)), "n_clusters is 0"),
         (make_eraser(HashClusters(0)), "n_clusters is 0"),
@@ -208,7 +240,10 @@ def test_bad_fits_are_refused_before_they_cost_time(make_eraser, private, split,
             make_eraser(HierarchicalClusters(121, fit_on="private")),
             "121 clusters cannot be made of 120 private samples",
         ),
-        (make_eraser(HierarchicalClusters(4, fit_on="test")), "expected 'public' or 'private'"),
+        (make_eraser(HierarchicalClusters(4, max_share=1.5)), "max_share is 1.5"),
+        (make_eraser(HierarchicalClusters(4, divide_by="size")), "divide_by is 'size'"),
+        (make_eraser(HyperplaneClusters(0)), "n_bits is 0"),
+        (make_eraser(HierarchicalClusters(4, fit_on="test")), "expected one of: public, private"),
         (make_eraser(HierarchicalClusters(4, distance_threshold=1.0)), "one of n_clusters and distance_threshold"),
         (make_eraser(n_classes=5), "outside the range 0 to 4"),
     ]

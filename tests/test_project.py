@@ -69,9 +69,9 @@ FLOORS = [
     {"backbone", "prompts", "clustering"},
     {"tuning"},
     {"state"},
-    {"prediction"},
+    {"prediction", "rebuild"},
     {"eraser"},
-    {"baselines"},
+    {"baselines", "leaks"},
 ]
 BESIDE = {"metrics", "figures", "results", "runs", "report", "__init__"}
 

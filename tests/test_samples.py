@@ -24,7 +24,7 @@ def test_without_and_add_are_inverse_up_to_order():
     all_ = samples()
     back = all_.without(["s4", "s0"]) + all_[[0, 4]]
     assert sorted(back.uids) == sorted(all_.uids)
-    assert sorted(back.digests) == sorted(all_.digests)
+    assert (back.sorted().digests == all_.sorted().digests).all()
     assert back.sorted().uids.tolist() == all_.uids.tolist()
 
 
@@ -33,7 +33,7 @@ def test_a_digest_covers_uid_label_and_pixels():
     images = one.images.copy()
     images[0, 0, 0, 0] ^= 1
     others = [samples(1, uids=["other"]), samples(1, labels=[1], n_classes=3), samples(1, images=images)]
-    assert len({s.digests[0] for s in [one, *others]}) == 4
+    assert len({s.digests[0].tobytes() for s in [one, *others]}) == 4
     assert digest("ab", "c") != digest("a", "bc")
 
 

@@ -1,0 +1,160 @@
+"""The one idea: unlearning is a rebuild with a content-addressed cache.
+
+A cluster's model is a pure function of its samples, the recipe, the seed and the frozen backbone, so it has an address.
+A rebuild routes the samples, computes every cluster's address and tunes those that the cache lacks. A fit is a rebuild
+from nothing; forgetting is a rebuild without the samples that leave, with what is there as the cache: only clusters
+whose members changed have a new address.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable, MutableMapping
+from dataclasses import dataclass
+
+import joblib
+import numpy as np
+from scipy.optimize import linear_sum_assignment
+from sklearn.base import BaseEstimator, clone
+from sklearn.metrics.cluster import contingency_matrix
+
+from lmeraser_kit.arithmetic import environment, progress
+from lmeraser_kit.backbone import Backbone
+from lmeraser_kit.clustering import HierarchicalClusters
+from lmeraser_kit.samples import Samples, concatenate
+from lmeraser_kit.state import State
+from lmeraser_kit.tuning import ClusterModel, Recipe, cluster_addresses, tune_cluster
+
+
+@dataclass(frozen=True, eq=False)
+class Successor:
+    """The state after a change, and what it took to compute. Nothing has been changed yet.
+
+    Attributes:
+        state: The state.
+        tuned: The clusters that had to be tuned (again), and how many samples each has.
+        n_moved: Samples that stayed and changed company.
+        sample_gradients: Samples passed forward and backward once.
+        seconds_tuning: The time that tuning took.
+        environment: Where it was computed.
+    """
+
+    state: State
+    tuned: dict[int, int]
+    n_moved: int
+    sample_gradients: int
+    seconds_tuning: float
+    environment: dict[str, str | int]
+
+
+class Rebuilder(BaseEstimator):
+    """How a state is computed from samples. Its arguments are LMEraser's."""
+
+    def __init__(
+        self,
+        backbone: Backbone,
+        clusters: BaseEstimator | None = None,
+        recipe: Recipe | None = None,
+        seed: int = 0,
+        n_classes: int | None = None,
+        n_jobs: int | None = None,
+        threads: int = 1,
+        verbose: bool = True,
+    ):
+        self.backbone = backbone
+        self.clusters = clusters
+        self.recipe = recipe
+        self.seed = seed
+        self.n_classes = n_classes
+        self.n_jobs = n_jobs
+        self.threads = threads
+        self.verbose = verbose
+
+    def _recipe(self) -> Recipe:
+        return self.recipe if self.recipe is not None else Recipe()
+
+    def _clusters(self) -> BaseEstimator:
+        return self.clusters if self.clusters is not None else HierarchicalClusters()
+
+    def _environment(self) -> dict[str, str | int]:
+        return environment(self.backbone.device, self.threads)
+
+    def _build(
+        self, known: State, leaving: Iterable[str], joining: Samples, cache: MutableMapping | None, here: dict
+    ) -> Successor:
+        """The state of a fit on what `known` holds, less those that leave, with those that join."""
+        routing, members, features = self._route(known, leaving, joining)
+        members = {k: members[k] for k in sorted(members)}
+        mine = {c.address: c for model in known.models.values() for c in model.checkpoints()}
+        cache = {} if cache is None else cache
+        models, jobs, work = {}, {}, 0
+        for k, part in members.items():
+            addresses = cluster_addresses(self.backbone, part, self._recipe(), self.seed, self.threads)
+            latest_first = [addresses[r] for r in sorted(addresses, reverse=True)]
+            found = next((c for a in latest_first if (c := mine.get(a) or cache.get(a)) is not None), None)
+            if found is not None and found.address == latest_first[0]:
+                models[k] = found
+            else:
+                jobs[k] = (part, found)
+        started = time.perf_counter()
+        for (k, (_, start)), model in zip(jobs.items(), self._tune(list(jobs.values())), strict=True):
+            models[k] = model
+            for checkpoint in model.checkpoints()[0 if start is None else len(start.checkpoints()) :]:
+                cache[checkpoint.address] = checkpoint
+                work += checkpoint.sample_gradients
+        seconds = time.perf_counter() - started
+        state = State(routing, members, features, {k: models[k] for k in members}, known.empty)
+        moved = _n_moved(known, state) if len(known) and self._clusters().refits else 0
+        return Successor(state, {k: len(members[k]) for k in jobs}, moved, work, seconds, here)
+
+    def _route(self, known: State, leaving: Iterable[str], joining: Samples) -> tuple[BaseEstimator | None, dict, dict]:
+        """The fitted partition, and the members and features of every cluster, after a change."""
+        members, features = known.without(leaving)
+        clusters = self._clusters()
+        found = self._features(joining) if clusters.uses_features else None
+        if clusters.refits:  # on everything that is held now
+            held = concatenate([known.empty, *members.values(), joining])
+            found = np.concatenate([*(features[k] for k in members), found])
+            order = np.argsort(held.uids, kind="stable")
+            held, found = held[order], found[order]
+            if not len(held):
+                return None, {}, {}
+            routing = clone(clusters).fit(found, held.keys)
+            assigned = routing.assign(found, held.keys)
+            rows = {k: assigned == k for k in np.unique(assigned).tolist()}
+            return routing, {k: held[r] for k, r in rows.items()}, {k: found[r] for k, r in rows.items()}
+        routing = known.routing
+        if routing is None:
+            routing = clone(clusters)
+            if clusters.learns_from == "public":
+                routing.fit(self._features(self.public_), self.public_.keys)
+            elif clusters.learns_from == "private":
+                routing = routing.fit(found, joining.keys) if len(joining) else None
+        assigned = routing.assign(found, joining.keys) if len(joining) else np.zeros(0, int)
+        for k in np.unique(assigned).tolist():
+            part = joining[assigned == k]
+            members[k] = (concatenate([members[k], part]) if k in members else part).sorted()
+        return routing, members, features
+
+    def _tune(self, jobs: list[tuple[Samples, ClusterModel | None]]) -> Iterable[ClusterModel]:
+        """Tune clusters, each by itself, from a checkpoint or from the start, n_jobs at a time."""
+        tune = joblib.delayed(tune_cluster)
+        calls = (tune(self.backbone, part, self._recipe(), self.seed, self.threads, start) for part, start in jobs)
+        tuned = joblib.Parallel(n_jobs=1 if len(jobs) < 2 else self.n_jobs, return_as="generator")(calls)
+        return progress(tuned, total=len(jobs), desc="tuning clusters", unit="cluster", disable=not self.verbose)
+
+    def _features(self, samples: Samples) -> np.ndarray:
+        return self.backbone.features(samples.images, self.threads, self.verbose)
+
+
+def nothing(samples: Samples) -> State:
+    """A state that holds nothing, for images like those of `samples`."""
+    return State(None, {}, {}, {}, samples[np.zeros(0, dtype=int)])
+
+
+def _n_moved(known: State, state: State) -> int:
+    """Samples in both states that are in other company, clusters being matched by their members: numbers are new."""
+    old, new = known.clusters_of(), state.clusters_of()
+    stayed = sorted(old.keys() & new.keys())
+    together = contingency_matrix([old[uid] for uid in stayed], [new[uid] for uid in stayed])
+    return int(together.sum() - together[linear_sum_assignment(-together)].sum())
