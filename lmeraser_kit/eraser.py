@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Iterable, MutableMapping
+from collections.abc import Container, Iterable, MutableMapping
 from dataclasses import asdict, replace
 
 import numpy as np
@@ -54,6 +54,21 @@ class LMEraser(Rebuilder):
         Raises:
             ValueError: If arguments contradict each other or the samples; nothing has been tuned then.
         """
+        started = time.perf_counter()
+        private = self.prepare(private, public)
+        self.__dict__.pop("state_", None)
+        self.receipt_ = self._become("fit", len(private), self.successor((), private), started)
+        return self
+
+    def prepare(self, private: Samples, public: Samples | None = None) -> Samples:
+        """Check what a fit is made with, and note it.
+
+        Returns:
+            The private samples, with the task's number of classes.
+
+        Raises:
+            ValueError: As for `fit`.
+        """
         clusters = self._clusters()
         if clusters.learns_from == "public" and public is None:
             raise ValueError("the partition is fitted on public features: give fit(private, public=...)")
@@ -65,11 +80,8 @@ class LMEraser(Rebuilder):
             raise ValueError(f"uid {str(shared[0])!r} is both public and private: what is public cannot be forgotten")
         n_classes = self.n_classes or (private if public is None else public).n_classes
         private = replace(private, n_classes=n_classes)  # checks the labels before anything costs time
-        started = time.perf_counter()
         self.public_, self.n_classes_, self.made_with_ = public, n_classes, self._made_with()
-        self.__dict__.pop("state_", None)
-        self.receipt_ = self._become("fit", len(private), self.successor((), private), started)
-        return self
+        return private
 
     def forget(self, uids: Iterable[str]) -> Receipt:
         """Forget the samples named by `uids`: the model becomes what a fit without them gives, bit for bit.
@@ -118,17 +130,31 @@ class LMEraser(Rebuilder):
         self._check_unchanged()
         known, held = self.state_, self.state_.clusters_of()
         leaving = named(leaving, held)
-        joining = known.empty if joining is None else replace(joining, n_classes=self.n_classes_)
-        if joining.images.shape[1:] != known.empty.images.shape[1:]:
-            raise ValueError(f"images of shape {joining.images.shape[1:]} cannot join {known.empty.images.shape[1:]}")
-        if there := (held.keys() - leaving) & set(joining.uids.tolist()):
-            raise ValueError(f"uid {min(there)!r} is there already; a uid names one sample for life")
-        if self.public_ is not None and np.isin(joining.uids, self.public_.uids).any():
-            raise ValueError("a uid to be added is that of a public sample; what is public cannot be forgotten")
+        joining = known.empty if joining is None else self.check_joining(joining, held.keys() - leaving)
         if self.environment_ == here:
             return self._build(known, leaving, joining, cache, here)
         everything = concatenate([known.samples.without(leaving), joining])  # other bits: everything is built anew
         return self._build(nothing(known.empty), (), everything, cache, here)
+
+    def check_joining(self, joining: Samples, held: Container[str]) -> Samples:
+        """Check samples that are to be added to those whose uids are `held`.
+
+        Returns:
+            The samples, with the task's number of classes.
+
+        Raises:
+            ValueError: As for `add`.
+        """
+        joining, shape = replace(joining, n_classes=self.n_classes_), self.state_.empty.images.shape[1:]
+        if joining.images.shape[1:] != shape:
+            raise ValueError(f"images of shape {joining.images.shape[1:]} cannot join images of {shape}")
+        public = set() if self.public_ is None else set(self.public_.uids.tolist())
+        for uid in joining.uids.tolist():
+            if uid in held:
+                raise ValueError(f"uid {uid!r} is there already; a uid names one sample for life")
+            if uid in public:
+                raise ValueError(f"uid {uid!r} is that of a public sample; what is public cannot be forgotten")
+        return joining
 
     def verify(self, clusters: Iterable[int] | None = None) -> str:
         """Check that the model is, bit for bit, what a fit on the samples held gives: by doing that, from nothing.

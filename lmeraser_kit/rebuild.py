@@ -144,7 +144,7 @@ class Rebuilder(BaseEstimator):
         return progress(tuned, total=len(jobs), desc="tuning clusters", unit="cluster", disable=not self.verbose)
 
     def _features(self, samples: Samples) -> np.ndarray:
-        return self.backbone.features(samples.images, self.threads, self.verbose)
+        return self.backbone.features(np.asarray(samples.images), self.threads, self.verbose)
 
 
 def nothing(samples: Samples) -> State:
