@@ -17,6 +17,7 @@ _HOME = {
     "Recipe": "tuning",
     "Samples": "samples",
     "SingleCluster": "clustering",
+    "Store": "store",
     "load_dataset": "datasets",
     "tune_cluster": "tuning",
 }

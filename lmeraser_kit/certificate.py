@@ -82,6 +82,38 @@ class Certificate:
         return commitment(uid, salt) in self.commitments
 
 
+@dataclass(frozen=True)
+class Verification:
+    """What `Store.verify` has checked.
+
+    Attributes:
+        state_hash: `LMEraser.state_hash()` of a fit on the samples in the store.
+        root: Merkle root over its clusters, which the last certificate has, too.
+        clusters: The clusters that were tuned again from the files.
+        n_samples: How many samples are held.
+    """
+
+    state_hash: str
+    root: str
+    clusters: list[int]
+    n_samples: int
+
+    proves = (
+        "Every file is the one that was written. The clusters named here are, bit for bit, what tuning on the samples "
+        "in the store gives, all samples are routed as they should be, no other file is in the store, and the last "
+        "certificate commits to just these clusters."
+    )
+    does_not_prove = (
+        "That nobody kept a copy elsewhere (Thudi et al. 2022: a procedure can be proven, an operator's honesty "
+        "cannot). And whoever has seen the model before and after a deletion has learnt something about who left."
+    )
+
+    def __str__(self) -> str:
+        tuned = f"clusters tuned again: {', '.join(map(str, self.clusters))}; {self.n_samples} samples held"
+        hashes = f"state {self.state_hash}\nroot  {self.root}"
+        return f"{tuned}\n{hashes}\n\nIt proves: {self.proves}\n\nIt does not prove: {self.does_not_prove}"
+
+
 def fresh_nonce() -> str:
     """128 random bits, in hex. The only randomness that is not keyed: it must not be possible to guess it."""
     return secrets.token_hex(16)

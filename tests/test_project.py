@@ -68,10 +68,11 @@ FLOORS = [
     {"datasets", "arithmetic", "training", "weights"},
     {"backbone", "prompts", "clustering"},
     {"tuning"},
-    {"state"},
-    {"prediction", "rebuild"},
+    {"state", "files", "certificate"},
+    {"prediction", "rebuild", "ledger"},
     {"eraser"},
-    {"baselines", "leaks"},
+    {"volume"},
+    {"store", "baselines", "leaks"},
 ]
 BESIDE = {"metrics", "figures", "results", "runs", "report", "__init__"}
 

@@ -1,0 +1,299 @@
+"""The store: a fitted eraser on disk that forgets for good, across crashes.
+
+One folder. Every request is a transaction: it is recorded first (from then on it will be carried out, whatever
+happens); clusters are tuned and written beside what is there; one commit in the ledger makes the new version the
+present one; then every file that it does not name is deleted, and the folder compared with what it names.
+
+    ledger.sqlite      requests, certificates, the present version's name (ledger.py); ledger.seal: its hash
+    fixed/             the frozen backbone and the public samples
+    versions/          the routing, and for every cluster its files and its nonce
+    clusters/          tuned checkpoints by address: the cache of the one idea
+    samples/           the members of each cluster: uids, labels and hashes in one file, images in another
+    staged/            what recorded requests ask for, until they have been carried out
+
+Opening a store after a crash carries out what was recorded; clusters that were tuned already are found in the cache.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import copy
+import json
+import time
+from collections.abc import Iterable
+from pathlib import Path
+
+from sklearn.base import clone
+
+from lmeraser_kit.backbone import Backbone
+from lmeraser_kit.certificate import (
+    Certificate,
+    Verification,
+    commitment,
+    fresh_nonce,
+    merkle_check,
+    merkle_path,
+    merkle_root,
+)
+from lmeraser_kit.eraser import ExactnessError, LMEraser
+from lmeraser_kit.files import DamagedError, StoreError, read_file, write_file
+from lmeraser_kit.ledger import Ledger, lock
+from lmeraser_kit.samples import Samples, named
+from lmeraser_kit.state import State
+from lmeraser_kit.tuning import Recipe
+from lmeraser_kit.volume import Volume, leaves, make_folders, stage, write_fixed
+
+
+class Store:
+    """A fitted LMEraser in a folder. Make one with `create`, and `open` it ever after.
+
+    Attributes:
+        folder: Where it is.
+        eraser: The LMEraser that it keeps. Predict with it; requests go through the store.
+        recovered: The certificate of requests that a crash had interrupted, and that opening has carried out; or None.
+    """
+
+    def __init__(self, folder: Path, ledger: Ledger, device: str, n_jobs: int | None, verbose: bool):
+        self.folder, self.readonly, self.recovered, self._ledger = folder, ledger.readonly, None, ledger
+        made = json.loads(ledger.facts["arguments"])
+        self._volume, self._held = Volume(folder, made), set()
+        read_file(folder / "fixed" / made["backbone"])  # compares its hash
+        backbone = Backbone.load(folder / "fixed" / made["backbone"], device)
+        recipe, seed, threads, classes = Recipe(**made["recipe"]), made["seed"], made["threads"], made["n_classes"]
+        self.eraser = LMEraser(backbone, self._volume.partition, recipe, seed, classes, n_jobs, threads, verbose)
+        public = self._volume.read_samples("fixed", made["public"])[0] if made["public"] else None
+        self.eraser.prepare(self._volume.empty, public)
+
+    @classmethod
+    def create(cls, folder: Path | str, eraser: LMEraser, private: Samples, public: Samples | None = None) -> Store:
+        """Fit an eraser in a new folder.
+
+        Args:
+            folder: A folder that does not exist, or is empty.
+            eraser: What to fit; it is left as it is.
+            private: As for `LMEraser.fit`.
+            public: As for `LMEraser.fit`.
+
+        Raises:
+            StoreError: If there is something in the folder, or the partition is none of the kit's.
+            ValueError: As for `LMEraser.fit`.
+        """
+        folder, eraser = Path(folder), clone(eraser)
+        private = eraser.prepare(private, public)
+        if (folder / "ledger.sqlite").exists():
+            raise StoreError(f"there is a store in {folder} already: Store.open opens it")
+        make_folders(folder)
+        with lock(folder):
+            made = write_fixed(folder, eraser, public) | {"shape": private.images.shape[1:]}
+            facts = {"format": "1", "arguments": json.dumps(made, sort_keys=True), "version": ""}
+            Ledger.create(folder, facts, len(private), stage(folder, private))
+        return cls.open(folder, str(eraser.backbone.device), eraser.n_jobs, eraser.verbose)
+
+    @classmethod
+    def open(
+        cls,
+        folder: Path | str,
+        device: str = "auto",
+        n_jobs: int | None = None,
+        verbose: bool = True,
+        readonly: bool = False,
+        repair: bool = False,
+    ) -> Store:
+        """Open a store; finish what a crash has interrupted.
+
+        Args:
+            folder: The store's folder.
+            device: `auto`, or a torch device.
+            n_jobs: Clusters tuned at a time.
+            verbose: Show progress bars.
+            readonly: Predict and verify only; any number may read while one writes.
+            repair: Tune clusters whose files are damaged again.
+
+        Raises:
+            StoreError: If there is no store, or somebody else writes.
+            DamagedError: If a file is missing, truncated or changed; the message names it.
+        """
+        folder = Path(folder)
+        for attempts_left in reversed(range(10)):
+            try:
+                with contextlib.ExitStack() as closing_on_error:
+                    ledger = Ledger(folder, readonly, trust=repair and not readonly)
+                    closing_on_error.callback(ledger.close)
+                    store = cls(folder, ledger, device, n_jobs, verbose)
+                    store._begin(repair)
+                    closing_on_error.pop_all()
+                    return store
+            except DamagedError:
+                if not (readonly and attempts_left):  # a reader may have been overtaken by a writer
+                    raise
+
+    def _begin(self, repair: bool) -> None:
+        """Read the present version, and finish what is under way."""
+        fitted, damaged = bool(self._ledger.facts["version"]), []
+        if fitted:
+            state, version, damaged = self._volume.read(self._ledger.facts["version"])
+            if merkle_root(leaves(version)) != self._ledger.last.root_after:
+                raise DamagedError(["ledger.sqlite"], "the last certificate is not that of the present version")
+            self._take(state, version)
+        if damaged and (self.readonly or not repair):
+            raise DamagedError(damaged, "Store.open(..., repair=True) tunes these clusters again")
+        if self.readonly and not fitted:
+            raise StoreError(f"{self.folder} has not been fitted yet: open it for writing, which does that")
+        if not self.readonly:
+            if damaged:
+                self._ledger.record("repair", 0, "")
+            self.recovered = self.run()
+            self._volume.clean(self._staged())
+            self._ledger.seal()
+
+    def __enter__(self) -> Store:
+        return self
+
+    def __exit__(self, *exception) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close the store, and let others write."""
+        self._ledger.close()
+
+    # --- requests
+
+    def forget(self, uids: Iterable[str]) -> Certificate:
+        """Forget samples for good. When this returns no file of the store holds anything computed from them.
+
+        Args:
+            uids: Names of samples held, each once; a single name will do.
+
+        Returns:
+            The certificate of deletion, with the salts that open its commitments.
+
+        Raises:
+            ValueError: If a uid is not held, or is named twice; nothing is recorded then.
+        """
+        self.request_forget(uids)
+        return self.run()
+
+    def add(self, samples: Samples) -> Certificate:
+        """Add private samples. Raises ValueError as `LMEraser.add` does; nothing is recorded then."""
+        self.request_add(samples)
+        return self.run()
+
+    def request_forget(self, uids: Iterable[str]) -> int:
+        """Record a request to forget, for the next `run`. When this returns it will be carried out, come what may.
+
+        Returns:
+            The request's number.
+        """
+        self._check_writable()
+        uids = named(uids, self._held)
+        staged = write_file(
+            self.folder / "staged", "forget", json.dumps({uid: fresh_nonce() for uid in uids}).encode(), ".json"
+        )
+        request = self._ledger.record("forget", len(uids), staged)
+        self._held -= set(uids)
+        self._ledger.seal()
+        return request
+
+    def request_add(self, samples: Samples) -> int:
+        """Record a request to add samples, for the next `run`. Returns the request's number."""
+        self._check_writable()
+        samples = self.eraser.check_joining(samples, self._held)
+        request = self._ledger.record("add", len(samples), stage(self.folder, samples))
+        self._held |= set(samples.uids.tolist())
+        self._ledger.seal()
+        return request
+
+    def run(self) -> Certificate | None:
+        """Carry out all recorded requests at once: a cluster that several of them hit is tuned once.
+
+        Returns:
+            The certificate; None if nothing was recorded.
+        """
+        self._check_writable()
+        pending, started = self._ledger.pending(), time.perf_counter()
+        if not pending:
+            return None
+        leaving, joining, salts = self._volume.combined(pending)
+        successor = self.eraser.successor(leaving, joining, self._volume.cache)
+        state, version = self._volume.write(getattr(self.eraser, "state_", None), successor)
+        before, last = self._volume.version, self._ledger.last
+        certificate = Certificate(
+            id=1 if last is None else last.id + 1,
+            requests=[number for number, _, _ in pending],
+            n_forgotten=len(salts),
+            n_added=len(joining),
+            n_samples=len(state),
+            commitments=sorted(commitment(uid, salt) for uid, salt in salts.items()),
+            clusters_tuned=successor.tuned,
+            clusters_removed=sorted(before["clusters"].keys() - version["clusters"].keys()),
+            n_moved=successor.n_moved,
+            sample_gradients=successor.sample_gradients,
+            seconds=time.perf_counter() - started,
+            seconds_tuning=successor.seconds_tuning,
+            exact=state.routing is None or state.routing.exact,
+            root_before=merkle_root(leaves(before)),
+            root_after=merkle_root(leaves(version)),
+            previous="" if last is None else last.hash,
+            environment=successor.environment,
+            salts=salts,
+        )
+        self._ledger.commit(certificate, version["name"])
+        self._take(state, version)
+        self._volume.clean(self._staged())
+        self._ledger.seal()
+        return certificate
+
+    # --- what is there
+
+    def certificates(self) -> list[Certificate]:
+        """All certificates since the fit, in order; without the salts, which are not kept."""
+        return self._ledger.certificates()
+
+    def requests(self) -> list[dict]:
+        """All requests, in order: number, action, how many samples, when recorded, the certificate's number."""
+        return self._ledger.requests()
+
+    def check(self) -> None:
+        """Read every file of the store and compare its hash.
+
+        Raises:
+            DamagedError: If a file is missing, truncated or changed; the message names it.
+            StoreError: If there is a file that does not belong there.
+        """
+        self._volume.check(self._staged())
+
+    def verify(self, clusters: Iterable[int] | None = None) -> Verification:
+        """Check the files, and tune clusters again from them: are they what tuning on these samples gives?
+
+        Args:
+            clusters: Numbers of the clusters to tune again; all by default.
+
+        Returns:
+            What has been checked, and what that proves and what it does not.
+
+        Raises:
+            DamagedError: If a file is damaged.
+            ExactnessError: If one bit is not what it should be; the message names what.
+            RuntimeError: If the environment has changed, so that bits cannot be compared.
+        """
+        self.check()
+        eraser = copy.copy(self.eraser)
+        eraser.state_, version, _ = self._volume.read(self._volume.version["name"])
+        chosen = sorted(eraser.state_.models if clusters is None else clusters)
+        state_hash = eraser.verify(chosen)
+        tree, root = leaves(version), self._ledger.last.root_after
+        for i, k in enumerate(sorted(version["clusters"])):
+            if k in chosen and not merkle_check(tree[i], merkle_path(tree, i), root):
+                raise ExactnessError(f"cluster {k} is not under the last certificate's root")
+        return Verification(state_hash, root, chosen, len(eraser.state_))
+
+    def _check_writable(self) -> None:
+        if self.readonly:
+            raise StoreError("this store was opened for reading: Store.open(folder) opens it for requests")
+
+    def _staged(self) -> list[str]:
+        return [staged for _, _, staged in self._ledger.pending()]
+
+    def _take(self, state: State, version: dict) -> None:
+        self.eraser.state_, self.eraser.environment_ = state, version["environment"]
+        self._volume.version, self._held = version, set(state.clusters_of())

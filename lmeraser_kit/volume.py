@@ -1,0 +1,238 @@
+"""What lies in a store's folder: versions, and the files that a version names.
+
+A version is the routing, and for every cluster the names of its files and a nonce. It is written when all its files
+are; it counts from the moment that the ledger says so; and what it does not name is deleted then.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+from dataclasses import asdict, replace
+from pathlib import Path
+
+import numpy as np
+from sklearn.base import clone
+
+from lmeraser_kit.certificate import fresh_nonce
+from lmeraser_kit.clustering import HashClusters, HierarchicalClusters, HyperplaneClusters, SingleCluster
+from lmeraser_kit.eraser import LMEraser
+from lmeraser_kit.files import (
+    ClusterFiles,
+    DamagedError,
+    StoreError,
+    flush_folder,
+    pack,
+    pack_samples,
+    read_file,
+    unpack,
+    unpack_samples,
+    write_file,
+)
+from lmeraser_kit.rebuild import Successor
+from lmeraser_kit.samples import Samples, concatenate, digest
+from lmeraser_kit.state import State
+from lmeraser_kit.tuning import Recipe
+
+PARTITIONS = {c.__name__: c for c in (HierarchicalClusters, HyperplaneClusters, HashClusters, SingleCluster)}
+FOLDERS = ("fixed", "versions", "clusters", "samples", "staged")
+
+
+class Volume:
+    """The files of the store in a folder.
+
+    Args:
+        folder: The store's folder.
+        made: What `write_fixed` has noted, and the images' `shape`.
+
+    Attributes:
+        partition: The partition, unfitted.
+        empty: No samples, of the images' shape and number of classes.
+        cache: Tuned checkpoints by address.
+        version: The present version: its `name`, and its `clusters` by number.
+    """
+
+    def __init__(self, folder: Path, made: dict):
+        kind, parameters = made["clusters"]
+        self.folder, self.partition = folder, PARTITIONS[kind](**parameters)
+        self.empty = Samples(np.zeros((0, *made["shape"]), np.uint8), [], [], made["n_classes"])
+        self.fixed = [made["backbone"], *(made["public"] or {}).values()]
+        self.cache = ClusterFiles(folder / "clusters")
+        self.version = {"clusters": {}, "name": ""}
+
+    def combined(self, pending: list[tuple[int, str, str]]) -> tuple[list[str], Samples, dict[str, str]]:
+        """What requests ask for when they are taken together: who leaves, who joins, and the salts of who was named.
+
+        Args:
+            pending: (number, action, staged file) of each request, in order.
+        """
+        leaving, salts, parts, joined = [], {}, [], {}
+        for _, action, staged in pending:
+            if action == "forget":
+                asked = json.loads(read_file(self.folder / "staged" / staged))
+                salts |= asked
+                leaving += [uid for uid in asked if joined.pop(uid, None) is None]
+            elif action in ("fit", "add"):
+                part, _ = unpack_samples(read_file(self.folder / "staged" / staged))
+                joined |= dict.fromkeys(part.uids.tolist(), len(parts))
+                parts.append(part)
+        stay = [part[[joined.get(uid) == i for uid in part.uids.tolist()]] for i, part in enumerate(parts)]
+        return leaving, concatenate([self.empty, *stay]), salts
+
+    def write(self, known: State | None, successor: Successor) -> tuple[State, dict]:
+        """Write what is new; nothing refers to it yet.
+
+        Args:
+            known: The state of the present version, if there is one.
+            successor: What comes after it; tuned clusters are in the cache already.
+
+        Returns:
+            The new state, its images in files, and the new version.
+        """
+        state, old = successor.state, self.version["clusters"]
+        members, clusters = {}, {}
+        for k, part in state.members.items():
+            files = [self.cache.names[checkpoint.address] for checkpoint in state.models[k].checkpoints()]
+            if k in old and np.array_equal(known.members[k].digests, part.digests):
+                entry, members[k] = {**old[k], "files": files}, known.members[k]
+            else:
+                features = {"features": state.features[k]} if k in state.features else {}
+                entry = {"files": files, **write_samples(self.folder / "samples", f"{k:05d}", part, **features)}
+                members[k], _ = self.read_samples("samples", entry)
+            clusters[k] = entry if entry == old.get(k) else {**entry, "nonce": fresh_nonce()}
+        learnt = {} if state.routing is None else {n: a for n, a in vars(state.routing).items() if n.endswith("_")}
+        version = {"clusters": clusters, "environment": successor.environment, "fitted": state.routing is not None}
+        name = write_file(self.folder / "versions", "version", pack(learnt, **version))
+        return replace(state, members=members, empty=self.empty), version | {"name": name}
+
+    def read(self, name: str) -> tuple[State, dict, list[str]]:
+        """Read a version from its files.
+
+        Returns:
+            The state, the version, and the names of damaged files of tuned clusters; these clusters have no model.
+
+        Raises:
+            DamagedError: If another file is damaged.
+        """
+        learnt, version = unpack(read_file(self.folder / "versions" / name))
+        version["clusters"] = {int(k): entry for k, entry in version["clusters"].items()}
+        state, damaged, lost = State(None, {}, {}, {}, self.empty), [], []
+        for k, entry in version["clusters"].items():
+            self.cache.names |= {file.partition("-")[0]: file for file in entry["files"]}
+            try:
+                state.members[k], arrays = self.read_samples("samples", entry)
+                state.features.update({k: arrays["features"]} if "features" in arrays else {})
+            except DamagedError as error:
+                lost += error.files
+            try:
+                state.models[k] = self.cache.read(entry["files"][-1])
+            except DamagedError as error:
+                damaged += error.files
+        if lost:
+            raise DamagedError(lost, "these samples are gone: restore the store from a backup")
+        routing = clone(self.partition) if version["fitted"] else None
+        if routing is not None:
+            vars(routing).update(learnt)
+        return replace(state, routing=routing), version | {"name": name}, damaged
+
+    def read_samples(self, folder: str, names: dict[str, str]) -> tuple[Samples, dict[str, np.ndarray]]:
+        """What `write_samples` wrote, the images still in their file. Raises DamagedError."""
+        images = self.folder / folder / names["images"]
+        if not images.is_file():
+            raise DamagedError([f"{folder}/{names['images']}"])
+        return unpack_samples(read_file(self.folder / folder / names["index"]), images)
+
+    def named(self, staged: Iterable[str]) -> set[str]:
+        """The files that belong into the folders, as `FOLDER/NAME`: the present version's, and what is staged."""
+        names = {f"fixed/{name}" for name in self.fixed} | {f"staged/{name}" for name in staged if name}
+        names |= {f"versions/{self.version['name']}"} if self.version["name"] else set()
+        for entry in self.version["clusters"].values():
+            names |= {f"clusters/{file}" for file in entry["files"]}
+            names |= {f"samples/{entry[kind]}" for kind in ("index", "images")}
+        return names
+
+    def present(self) -> set[str]:
+        """The files that are in the folders, as `FOLDER/NAME`."""
+        return {f"{folder}/{path.name}" for folder in FOLDERS for path in (self.folder / folder).iterdir()}
+
+    def clean(self, staged: Iterable[str]) -> None:
+        """Delete every file that neither the present version nor a recorded request names, and look whether it worked.
+
+        Raises:
+            StoreError: If something is left.
+        """
+        named = self.named(staged)
+        for name in self.present() - named:
+            (self.folder / name).unlink()
+        for partial in self.folder.glob("*.partial*"):
+            partial.unlink()
+        for folder in FOLDERS:
+            flush_folder(self.folder / folder)
+        self.cache = ClusterFiles(self.folder / "clusters")
+        if residue := self.present() - named:
+            raise StoreError(f"{min(residue)} could not be deleted")
+
+    def check(self, staged: Iterable[str]) -> None:
+        """Read every file of the store and compare its hash.
+
+        Raises:
+            DamagedError: If a file is missing, truncated or changed; the message names it.
+            StoreError: If there is a file that does not belong there.
+        """
+        damaged = []
+        for name in sorted(self.named(staged)):
+            try:
+                read_file(self.folder / name)
+            except DamagedError as error:
+                damaged += error.files
+        if damaged:
+            raise DamagedError(
+                damaged, "Store.open(..., repair=True) can mend files in clusters/; others come from a backup"
+            )
+        if residue := self.present() - self.named(staged):
+            raise StoreError(f"{min(residue)} does not belong into the store {self.folder}: remove it")
+
+
+def make_folders(folder: Path) -> None:
+    """Make a store's folders, or find those of an interrupted attempt. Raises StoreError if something else is there."""
+    ours = (*FOLDERS, "lock", "ledger.partial", "ledger.partial-journal")
+    if foreign := [path.name for path in folder.glob("*") if path.name not in ours]:
+        raise StoreError(f"{folder} is not empty: there is {foreign[0]!r}")
+    for name in FOLDERS:
+        (folder / name).mkdir(parents=True, exist_ok=True)
+    flush_folder(folder)
+
+
+def write_fixed(folder: Path, eraser: LMEraser, public: Samples | None) -> dict:
+    """Write what never changes, the backbone and the public samples, and note what the eraser is made with."""
+    clusters = eraser.clusters if eraser.clusters is not None else HierarchicalClusters()
+    if type(clusters).__name__ not in PARTITIONS:
+        raise StoreError(f"a store keeps only these partitions: {', '.join(PARTITIONS)}; not {clusters!r}")
+    weights = eraser.backbone.save(folder / "fixed" / "backbone").read_bytes()
+    return {
+        "clusters": [type(clusters).__name__, clusters.get_params()],
+        "recipe": asdict(eraser.recipe if eraser.recipe is not None else Recipe()),
+        "seed": eraser.seed,
+        "n_classes": eraser.n_classes_,
+        "threads": eraser.threads,
+        "backbone": write_file(folder / "fixed", "backbone", weights),
+        "public": write_samples(folder / "fixed", "public", public) if public is not None else None,
+    }
+
+
+def leaves(version: dict) -> list[str]:
+    """A hash of every cluster's files and nonce, in the order of their numbers."""
+    clusters = sorted(version["clusters"].items())
+    return [digest("leaf", k, entry["nonce"], entry["index"], *entry["files"]) for k, entry in clusters]
+
+
+def write_samples(folder: Path, stem: str, samples: Samples, **arrays: np.ndarray) -> dict[str, str]:
+    """Write samples; returns the names of their files."""
+    index = write_file(folder, f"{stem}.index", pack_samples(samples, **arrays))
+    return {"index": index, "images": write_file(folder, f"{stem}.images", pack({"images": samples.images}))}
+
+
+def stage(folder: Path, samples: Samples) -> str:
+    """Write samples that are to be added; the nonce keeps the file's name from telling what is in it."""
+    nonce = np.frombuffer(fresh_nonce().encode(), dtype=np.uint8)
+    return write_file(folder / "staged", "add", pack_samples(samples, images=np.asarray(samples.images), nonce=nonce))
