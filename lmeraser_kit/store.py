@@ -79,9 +79,9 @@ class Store:
             ValueError: As for `LMEraser.fit`.
         """
         folder, eraser = Path(folder), clone(eraser)
-        private = eraser.prepare(private, public)
         if (folder / "ledger.sqlite").exists():
             raise StoreError(f"there is a store in {folder} already: Store.open opens it")
+        private = eraser.prepare(private, public)
         make_folders(folder)
         with lock(folder):
             made = write_fixed(folder, eraser, public) | {"shape": private.images.shape[1:]}

@@ -1,0 +1,441 @@
+"""The store keeps its promise on disk: exact, nothing left behind, damage has a name, one writer and many readers."""
+
+import itertools
+import json
+import os
+import shutil
+import sqlite3
+import subprocess
+import sys
+import threading
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from lmeraser_kit import (
+    ExactnessError,
+    HashClusters,
+    HierarchicalClusters,
+    HyperplaneClusters,
+    Samples,
+    SingleCluster,
+    Store,
+    certificate,
+)
+from lmeraser_kit.certificate import Certificate, merkle_check, merkle_path, merkle_root
+from lmeraser_kit.files import DamagedError, StoreError
+
+PARTITIONS = {
+    "public": HierarchicalClusters(5),
+    "private": HierarchicalClusters(5, fit_on="private"),
+    "hyperplanes": HyperplaneClusters(2),
+    "hashed": HashClusters(5),
+    "single": SingleCluster(),
+}
+
+
+@pytest.fixture(params=PARTITIONS)
+def clusters(request):
+    return PARTITIONS[request.param]
+
+
+@pytest.fixture
+def make_store(make_eraser, private, split, tmp_path):
+    """A new store of 40 samples, open; the fixtures' erasers with two slices."""
+    stores = []
+
+    def make(clusters=None, samples=private[:40], **options):
+        eraser = make_eraser(clusters, recipe={"epochs": 2, "slices": 2, **options.pop("recipe", {})}, **options)
+        stores.append(Store.create(tmp_path / f"store-{len(stores)}", eraser, samples, split.public[:120]))
+        return stores[-1]
+
+    yield make
+    for store in stores:
+        store.close()
+
+
+@pytest.fixture
+def fresh_hash(make_eraser, split):
+    def fresh(clusters, samples, **recipe):
+        eraser = make_eraser(clusters, recipe={"epochs": 2, "slices": 2, **recipe})
+        return eraser.fit(samples, public=split.public[:120]).state_hash()
+
+    return fresh
+
+
+def contents(folder):
+    """Every byte under a folder, ledger, journals and free pages included, by path."""
+    return {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+# --- exact
+
+
+@settings(max_examples=3, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(data=st.data())
+def test_any_sequence_of_requests_equals_a_fresh_fit(data, clusters, make_store, fresh_hash, private):
+    pool = private[:40]
+    held, store = set(pool.uids[:20].tolist()), make_store(clusters, pool[:20])
+    for _ in range(data.draw(st.integers(1, 3), label="requests")):
+        outside = sorted(set(pool.uids.tolist()) - held)
+        forget = len(held) > 6 and (not outside or data.draw(st.booleans(), label="forget?"))
+        uids = data.draw(
+            st.lists(st.sampled_from(sorted(held) if forget else outside), min_size=1, max_size=4, unique=True)
+        )
+        held = held - set(uids) if forget else held | set(uids)
+        if data.draw(st.booleans(), label="closed before it is carried out?"):
+            store.request_forget(uids) if forget else store.request_add(pool[pool.positions(uids)])
+            store.close()
+            store = Store.open(store.folder, verbose=False)
+            assert len(store.recovered.requests) == 1
+        else:
+            store.forget(uids) if forget else store.add(pool[pool.positions(uids)])
+    remaining = pool[np.isin(pool.uids, list(held))]
+    expected = fresh_hash(clusters, remaining)
+    assert store.eraser.state_hash() == expected == store.verify().state_hash
+    store.close()
+
+
+def test_the_store_is_the_eraser_on_disk(make_store, make_eraser, private, split):
+    store = make_store()
+    eraser = make_eraser(recipe={"epochs": 2, "slices": 2}).fit(private[:40], public=split.public[:120])
+    assert store.eraser.state_hash() == eraser.state_hash()
+    done, receipt = store.forget(private.uids[:2]), eraser.forget(private.uids[:2])
+    assert done.clusters_tuned == receipt.clusters_tuned and done.sample_gradients == receipt.sample_gradients
+    assert (done.n_forgotten, done.n_added, done.n_samples, done.exact) == (2, 0, 38, True)
+    np.testing.assert_array_equal(store.eraser.predict_proba(split.test), eraser.predict_proba(split.test))
+    with pytest.raises(StoreError, match="there is a store"):
+        Store.create(store.folder, eraser, private)
+
+
+def test_a_window_touches_each_cluster_once(make_store, fresh_hash, private):
+    store = make_store()
+    cluster = store.eraser.state_.clusters_of()
+    largest = max(store.eraser.sizes(), key=store.eraser.sizes().get)
+    leaving = [uid for uid, k in cluster.items() if k == largest][:3]
+    for uid in leaving:
+        store.request_forget(uid)
+    store.request_add(private[40:41])
+    store.request_forget(private.uids[40])  # comes and goes in one window: it never trains
+    store.request_forget(private.uids[5])
+    store.request_add(private[5:6])  # goes and comes back
+    before = store.eraser.sizes()
+    done = store.run()
+    assert done.clusters_tuned == {largest: before[largest] - 3}
+    assert done.requests == [2, 3, 4, 5, 6, 7, 8] and store.run() is None
+    assert [row["certificate"] for row in store.requests()] == [1] + [2] * 7
+    assert store.eraser.state_hash() == fresh_hash(None, private[:40].without(leaving))
+
+
+def test_everything_can_leave_and_others_come(make_store, clusters, fresh_hash, private, split):
+    store = make_store(clusters)
+    done = store.forget(private.uids[:40])
+    assert done.n_samples == 0 and done.sample_gradients == 0
+    with pytest.raises(ValueError, match="no private sample is held"):
+        store.eraser.predict(split.test)
+    store.close()
+    with Store.open(store.folder, verbose=False) as store:
+        store.verify()
+        store.add(private[40:60])
+        assert store.eraser.state_hash() == fresh_hash(clusters, private[40:60])
+
+
+def test_in_another_environment_a_request_builds_everything_anew(make_store, private, monkeypatch):
+    store = make_store()
+    store.close()
+    monkeypatch.setattr("lmeraser_kit.arithmetic.versions", lambda: {"torch": "0.1"})
+    with Store.open(store.folder, verbose=False) as store:
+        with pytest.raises(RuntimeError, match=r"torch: .* then, 0\.1 now"):
+            store.verify()
+        done = store.forget(private.uids[0])
+        assert done.clusters_tuned == store.eraser.sizes()
+        store.verify()
+
+
+# --- durable
+
+
+@pytest.mark.parametrize("points", [18])
+def test_killed_at_random_points_nothing_is_lost_or_left_behind(points):
+    """The full test is `make kill-test`."""
+    command = [sys.executable, Path(__file__).with_name("kill.py"), "--points", str(points)]
+    done = subprocess.run(command, capture_output=True, text=True, env={**os.environ, "OMP_NUM_THREADS": "1"})
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert f"{points} kills, nothing lost" in done.stdout
+
+
+def test_a_failed_request_is_kept_and_carried_out_later(make_store, private, monkeypatch):
+    store = make_store()
+    before = store.eraser.state_hash()
+    with monkeypatch.context() as patch:
+        patch.setattr("lmeraser_kit.rebuild.tune_cluster", lambda *arguments: 1 / 0)
+        with pytest.raises(ZeroDivisionError):
+            store.forget(private.uids[0])
+        assert store.eraser.state_hash() == before
+        with pytest.raises(ValueError, match="forgotten already"):  # it is recorded, and will be done
+            store.forget(private.uids[0])
+    store.close()
+    with Store.open(store.folder, verbose=False) as store:
+        assert store.recovered.n_forgotten == 1 and store.recovered.concerns(*next(iter(store.recovered.salts.items())))
+        assert private.uids[0] not in store.eraser.state_.samples.uids
+        store.verify()
+
+
+# --- nothing is left
+
+
+@pytest.mark.parametrize("fit_on", ["public", "private"])
+def test_nothing_of_a_forgotten_sample_is_left_in_any_file(fit_on, make_store, private, split, backbone):
+    marker = np.random.default_rng(0).integers(0, 256, (1, 1, 8, 8), dtype=np.uint8)
+    planted = Samples(marker, [3], ["planted-uid-7351"], 10)
+    store = make_store(HierarchicalClusters(5, fit_on=fit_on), private[:40])
+    store.add(planted)
+    k = store.eraser.state_.clusters_of(planted.uids)["planted-uid-7351"]
+    model = store.eraser.state_.models[k]
+    saw_it = [c for c in model.checkpoints() if planted.digests[0].tobytes() in _covered(store, k, c)]
+    assert saw_it
+    traces = {
+        "pixels": marker.tobytes(),
+        "uid": b"planted-uid-7351",
+        "label, uid and pixels": planted.digests[0].tobytes(),
+        "key": planted.keys.tobytes(),
+        "head": saw_it[-1].weight.tobytes()[:64],
+        "prompt": saw_it[-1].prompt.tobytes()[:64],
+        "address": saw_it[-1].address.encode(),
+    }
+    if fit_on == "private":  # the only routing for which features are kept
+        traces["feature"] = backbone.features(marker).tobytes()
+    index = next(path.name for path in (store.folder / "samples").glob(f"{k:05d}.index-*"))
+    hashes = {"index": index[-44:-12].encode(), "root": store.verify([k]).root.encode()}
+
+    def found(traces):
+        everything = contents(store.folder)
+        names = "\n".join(map(str, everything)).encode()
+        return {name for name, trace in traces.items() if any(trace in b for b in [names, *everything.values()])}
+
+    assert found(traces) == set(traces) and found(hashes) == set(hashes)
+    done = store.forget("planted-uid-7351")
+    assert done.concerns("planted-uid-7351", done.salts["planted-uid-7351"])
+    assert found(traces) == set() and found(hashes) == {"root"}  # a root hides what is under it, by its nonces
+    assert found({"salt": done.salts["planted-uid-7351"].encode()}) == set()
+    store.close()
+    assert found(traces) == set()
+
+
+def _covered(store, k, checkpoint):
+    """The digests of the samples that a checkpoint was tuned on."""
+    part = store.eraser.state_.members[k]
+    slices = store.eraser.recipe.slices_of(part.keys, store.eraser.seed)
+    r = [c.address for c in store.eraser.state_.models[k].checkpoints()].index(checkpoint.address)
+    first = slices.min()
+    return part.digests[slices <= first + r].tobytes()
+
+
+def test_a_request_under_way_leaves_nothing_either(make_store, private, monkeypatch):
+    """Between the record and the commit the uid is in a staged file; never in the ledger."""
+    store, uid = make_store(), private.uids[7]
+    monkeypatch.setattr("lmeraser_kit.rebuild.tune_cluster", lambda *arguments: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        store.forget(uid)
+    there = {path.name for path, content in contents(store.folder / "staged").items() if uid.encode() in content}
+    assert len(there) == 1
+    assert not any(uid.encode() in content for path, content in contents(store.folder).items() if "ledger" in path.name)
+
+
+# --- damage
+
+
+def test_every_changed_or_truncated_file_is_detected_by_name_and_mended_or_refused(make_store, tmp_path):
+    store = make_store()
+    expected = store.eraser.state_hash()
+    store.close()
+    rng, trial, tried, mended = np.random.default_rng(0), tmp_path / "trial", 0, 0
+    for path in sorted(contents(store.folder)):
+        if path.name == "lock":  # holds nothing
+            continue
+        size = path.stat().st_size
+        damages = [("flip", int(at)) for at in {0, size - 1, *rng.integers(0, size, 3)}]
+        for kind, at in [*damages, ("truncate", int(rng.integers(0, size))), ("truncate", 0)]:
+            shutil.rmtree(trial, ignore_errors=True)
+            shutil.copytree(store.folder, trial)
+            name = str(path.relative_to(store.folder))
+            damaged = bytearray(path.read_bytes())
+            damaged[at] ^= 1 << int(rng.integers(8))
+            (trial / name).write_bytes(damaged if kind == "flip" else damaged[:at])
+            with pytest.raises(DamagedError) as caught, Store.open(trial, verbose=False) as found:
+                found.check()
+            assert name in str(caught.value) and name in caught.value.files, (name, kind, at, caught.value)
+            tried += 1
+            if name.startswith("clusters") or name == "ledger.seal":
+                with Store.open(trial, verbose=False, repair=True) as found:
+                    assert found.verify().state_hash == expected
+                with Store.open(trial, verbose=False) as found:
+                    found.check()
+                mended += 1
+    assert tried >= 100 and mended >= 20
+
+
+def test_missing_files_have_names_and_strange_ones_too(make_store):
+    store = make_store()
+    store.close()
+    for folder, advice in (("clusters", "repair=True"), ("samples", "backup"), ("versions", "backup")):
+        path = sorted((store.folder / folder).iterdir())[0]
+        kept = path.read_bytes()
+        path.unlink()
+        with pytest.raises(DamagedError, match=f"{folder}/{path.name[:12]}.*{advice}"):
+            Store.open(store.folder, verbose=False)
+        path.write_bytes(kept)
+    with Store.open(store.folder, verbose=False) as store:
+        (store.folder / "clusters" / "copy-of-a-cluster.safetensors").write_bytes(b"x")
+        with pytest.raises(StoreError, match=r"copy-of-a-cluster.*does not belong"):
+            store.check()
+
+
+def test_a_certificate_taken_out_or_changed_is_noticed(make_store, private):
+    store = make_store()
+    for uid in private.uids[:3]:
+        store.forget(uid)
+    store.close()
+    (store.folder / "ledger.seal").unlink()  # who can write can also remove the seal
+    kept = (store.folder / "ledger.sqlite").read_bytes()
+    for tampering in (
+        "DELETE FROM certificates WHERE id = 2",
+        "UPDATE certificates SET record = replace(record, '\"n_forgotten\": 1', '\"n_forgotten\": 0') WHERE id = 2",
+        "DELETE FROM certificates WHERE id = 4",
+    ):
+        database = sqlite3.connect(store.folder / "ledger.sqlite")
+        database.execute(tampering)
+        database.commit()
+        database.close()
+        with pytest.raises(DamagedError, match=r"ledger\.sqlite"):
+            Store.open(store.folder, verbose=False)
+        (store.folder / "ledger.sqlite").write_bytes(kept)
+    Store.open(store.folder, verbose=False).close()
+
+
+# --- one writer, many readers
+
+
+def test_one_writer_at_a_time_and_readers_see_one_version(make_store, private, split):
+    store = make_store()
+    with pytest.raises(StoreError, match="open for writing elsewhere"):
+        Store.open(store.folder)
+    program = f"from lmeraser_kit import Store; Store.open({str(store.folder)!r})"
+    other = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
+    assert "open for writing elsewhere" in other.stderr
+    seen, problems, valid, stop = [], [], {store.eraser.state_hash()}, threading.Event()
+
+    def read():
+        while not stop.is_set():
+            try:
+                with Store.open(store.folder, verbose=False, readonly=True) as reader:
+                    seen.append(reader.eraser.state_hash())
+            except Exception as error:  # a reader must never fail
+                problems.append(error)
+
+    readers = [threading.Thread(target=read) for _ in range(2)]
+    for reader in readers:
+        reader.start()
+    for uid in private.uids[:12]:
+        store.forget(uid)
+        valid.add(store.eraser.state_hash())
+    stop.set()
+    for reader in readers:
+        reader.join()
+    assert not problems and len(seen) > 10 and set(seen) <= valid
+
+
+def test_a_reader_predicts_and_verifies_and_may_do_no_more(make_store, private, split):
+    store = make_store()
+    with Store.open(store.folder, verbose=False, readonly=True) as reader:
+        assert reader.eraser.score(split.test) == store.eraser.score(split.test)
+        assert reader.verify([sorted(reader.eraser.sizes())[0]]).clusters == sorted(reader.eraser.sizes())[:1]
+        for request in (lambda: reader.forget(private.uids[0]), lambda: reader.add(private[50:51]), reader.run):
+            with pytest.raises(StoreError, match="opened for reading"):
+                request()
+
+
+# --- certificates
+
+
+def test_certificates_follow_each_other_and_name_nobody(make_store, private):
+    store = make_store()
+    done = [store.forget(private.uids[:2]), store.forget(private.uids[2]), store.add(private[40:42])]
+    kept = store.certificates()
+    assert [c.record() for c in kept[1:]] == [c.record() for c in done]
+    assert all(after.previous == before.hash for before, after in itertools.pairwise(kept))
+    assert all(after.root_before == before.root_after for before, after in itertools.pairwise(kept))
+    uid, salt = next(iter(done[0].salts.items()))
+    assert done[0].concerns(uid, salt) and kept[1].concerns(uid, salt) and not kept[2].concerns(uid, salt)
+    assert not done[0].concerns(private.uids[9], salt)
+    assert all(c.salts == {} for c in kept) and not any(uid in json.dumps(c.record()) for c in kept)
+    assert Certificate.read(done[0].record()).clusters_tuned == done[0].clusters_tuned
+    text = str(store.verify())
+    assert "It proves" in text and "does not prove" in text and done[-1].root_after in text
+
+
+@pytest.mark.parametrize("n", [1, 2, 3, 7, 8, 13])
+def test_a_merkle_path_leads_its_own_leaf_to_the_root(n):
+    leaves = [certificate.digest("leaf", i) for i in range(n)]
+    root = merkle_root(leaves)
+    for i in range(n):
+        path = merkle_path(leaves, i)
+        assert merkle_check(leaves[i], path, root) and len(path) <= n.bit_length()
+        assert not merkle_check(leaves[i - 1] if n > 1 else "other", path, root)
+    assert merkle_root(leaves[::-1]) != root or n == 1
+
+
+def test_a_root_tells_nothing_to_who_guesses(make_store, private):
+    """The same samples in two stores: the same state, other roots; an old root's nonces are gone."""
+    one, other = make_store(), make_store()
+    assert one.eraser.state_hash() == other.eraser.state_hash()
+    assert one.verify().root != other.verify().root
+
+
+def test_verify_tells_a_wrong_cluster(make_store, monkeypatch):
+    store = make_store()
+    wrong = "0" * 64
+    k = sorted(store.eraser.sizes())[0]
+    with monkeypatch.context() as patch:
+        patch.setattr("lmeraser_kit.store.merkle_path", lambda leaves, i: [("left", wrong)])
+        with pytest.raises(ExactnessError, match=f"cluster {k} is not under"):
+            store.verify([k])
+    store.verify([k])
+
+
+# --- bad input
+
+
+def test_bad_requests_and_bad_folders_are_refused(make_store, make_eraser, private, split, tmp_path):
+    store = make_store()
+    before = store.requests()
+    requests = [
+        (lambda: store.forget([private.uids[0], "nobody"]), "unknown uid 'nobody'"),
+        (lambda: store.forget([private.uids[0]] * 2), "named twice"),
+        (lambda: store.add(private[:1]), "is there already"),
+        (lambda: store.add(split.public[:1]), "public"),
+        (lambda: store.add(Samples(np.zeros((1, 1, 4, 4), np.uint8), [0], ["small"])), "cannot join"),
+        (lambda: store.add(Samples(private.images[:1], [10], ["strange"], 11)), "outside the range 0 to 9"),
+    ]
+    for request, message in requests:
+        with pytest.raises(ValueError, match=message):
+            request()
+    assert store.requests() == before and not list((store.folder / "staged").iterdir())
+    with pytest.raises(StoreError, match="no store in"):
+        Store.open(tmp_path / "nowhere")
+    (tmp_path / "full").mkdir()
+    (tmp_path / "full" / "thesis.tex").write_text("years of work")
+    with pytest.raises(StoreError, match=r"not empty: there is 'thesis\.tex'"):
+        Store.create(tmp_path / "full", make_eraser(), private[:20], split.public[:120])
+
+    class Strange(SingleCluster):
+        """A partition of the user's own."""
+
+    with pytest.raises(StoreError, match="only these partitions"):
+        Store.create(tmp_path / "strange", make_eraser(Strange()), private[:20])
+    with pytest.raises(ValueError, match="7000 clusters cannot be made"):
+        Store.create(tmp_path / "many", make_eraser(HierarchicalClusters(7000)), private[:20], split.public[:120])
+    assert not (tmp_path / "many").exists()
