@@ -1,4 +1,4 @@
-"""LMEraser's exact peers by name. They are the same machine with another partition or another recipe.
+"""LMEraser's peers by name, exact but for one. They are the same machine with another partition or another recipe.
 
 Retraining from scratch is `one prompt`: every request tunes the only cluster again.
 """
@@ -6,6 +6,7 @@ Retraining from scratch is `one prompt`: every request tunes the only cluster ag
 from __future__ import annotations
 
 import difflib
+import math
 from dataclasses import replace
 
 import numpy as np
@@ -14,14 +15,18 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 from lmeraser_kit.backbone import Backbone
-from lmeraser_kit.clustering import HashClusters, HierarchicalClusters, SingleCluster
+from lmeraser_kit.clustering import HashClusters, HierarchicalClusters, HyperplaneClusters, SingleCluster
 from lmeraser_kit.eraser import LMEraser
 from lmeraser_kit.tuning import Recipe
 
 # name: (partition for a number of clusters, whether a prompt is tuned)
 METHODS = {
     "lmeraser": (HierarchicalClusters, True),  # a prompt and a head per cluster, routed by public prototypes
-    "private routing": (lambda k: HierarchicalClusters(k, fit_on="private"), True),  # the paper's routing
+    "divided clusters": (lambda k: HierarchicalClusters(k, max_share=1 / k), True),  # the large ones, by features
+    "divided by uids": (lambda k: HierarchicalClusters(k, max_share=1 / k, divide_by="uids"), True),
+    "private routing": (lambda k: HierarchicalClusters(k, fit_on="private"), True),  # prototypes fitted again
+    "published routing": (lambda k: HierarchicalClusters(k, fit_on="private-once"), True),  # prototypes kept: not exact
+    "hyperplanes": (lambda k: HyperplaneClusters(max(1, round(math.log2(k)))), True),  # 2^round(log2 k) clusters
     "cluster heads": (HierarchicalClusters, False),  # LMEraser without prompts
     "hashed clusters": (HashClusters, True),  # SISA's partition: all shards vote
     "one prompt": (lambda k: SingleCluster(), True),

@@ -17,7 +17,15 @@ from lmeraser_kit.state import Receipt
 
 
 class ExactnessError(AssertionError):
-    """The model is not, bit for bit, what a fit on the samples that remain gives."""
+    """The model is not, bit for bit, what a fit on the samples that remain gives.
+
+    Attributes:
+        pieces: The pieces of the state that differ.
+    """
+
+    def __init__(self, message: str, pieces: list[str]):
+        self.pieces = pieces
+        super().__init__(message)
 
 
 class LMEraser(Rebuilder):
@@ -191,7 +199,8 @@ class LMEraser(Rebuilder):
         held, expected = self.state_.pieces(), fresh.pieces()
         wrong = [name for name in held | expected if held.get(name) != expected.get(name)]
         if wrong:
-            raise ExactnessError(f"not what a fit on the {len(samples)} samples held gives: {', '.join(wrong)}")
+            message = f"not what a fit on the {len(samples)} samples held gives: {', '.join(wrong)}"
+            raise ExactnessError(message, wrong)
         return self.state_hash()
 
     def state_hash(self) -> str:

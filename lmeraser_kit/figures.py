@@ -15,12 +15,16 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from scipy.cluster import hierarchy
 
-from lmeraser_kit.metrics import ci95, summarise
+from lmeraser_kit.metrics import ci95
 
 _COLOURS = sns.color_palette("colorblind")
 METHOD_STYLES = {  # method: (colour, marker)
     "lmeraser": (_COLOURS[0], "o"),
     "private routing": (_COLOURS[9], "P"),
+    "published routing": (_COLOURS[7], "X"),
+    "hyperplanes": (_COLOURS[8], "p"),
+    "divided clusters": (_COLOURS[5], "h"),
+    "divided by uids": (_COLOURS[6], "d"),
     "cluster heads": (_COLOURS[2], "s"),
     "hashed clusters": (_COLOURS[1], "D"),
     "one prompt": (_COLOURS[3], "^"),
@@ -107,46 +111,6 @@ def dendrogram(features: np.ndarray, n_clusters: int, method: str = "average") -
     return figure
 
 
-def cluster_sizes(sizes: dict[int, int]) -> Figure:
-    """Bars of cluster sizes, largest first, with the mean and the size-biased mean."""
-    values = np.sort(np.array(list(sizes.values())))[::-1]
-    figure, ax = plt.subplots(figsize=(10, 5))
-    ax.bar(np.arange(len(values)), values, color=METHOD_STYLES["lmeraser"][0])
-    lines = {"mean cluster, N/K": values.mean(), "met by a random request, Σn²/N": (values**2).sum() / values.sum()}
-    for (label, y), style in zip(lines.items(), (":", "--"), strict=True):
-        ax.axhline(y, color="black", linestyle=style, linewidth=2, label=f"{label} = {y:.0f}")
-    ax.set(xlabel="rank of the cluster by size", ylabel="private samples", title="Large clusters are hit more often")
-    ax.legend()
-    return figure
-
-
-def cost_factors(frame: pd.DataFrame) -> Figure:
-    """How much cheaper than retraining one request is, against the number of clusters.
-
-    Args:
-        frame: Columns n_clusters, cost_factor_mean_cluster, cost_factor_size_biased; rows over seeds are averaged.
-    """
-    figure, ax = plt.subplots(figsize=(9, 6))
-    labels = {
-        "cost_factor_mean_cluster": "mean cluster: N / (N/K)",
-        "cost_factor_size_biased": "random request: N² / Σn²",
-    }
-    table = summarise(frame, ["n_clusters"], list(labels))
-    for (column, label), marker in zip(labels.items(), ("o", "s"), strict=True):
-        mean, interval = table[f"{column}_mean"], table[f"{column}_ci95"].fillna(0)
-        ax.errorbar(table["n_clusters"], mean, yerr=interval, marker=marker, capsize=6, label=label)
-    ticks = sorted(frame["n_clusters"].unique())
-    ax.set_xscale("log", base=2)
-    ax.set_yscale("log", base=2)
-    ax.set_xticks(ticks, ticks)
-    ax.yaxis.set_major_formatter("{x:g}")
-    ax.set(
-        xlabel="number of clusters", ylabel="times cheaper than retraining", title="Two meanings of 'K times cheaper'"
-    )
-    ax.legend()
-    return figure
-
-
 def loss_curves(curves: dict[str, np.ndarray]) -> Figure:
     """Mean cross-entropy per epoch; a method's clusters are weighted by size. `curves`: method -> (epochs,)."""
     figure, ax = plt.subplots(figsize=(9, 6))
@@ -189,74 +153,3 @@ def _interval_points(ax: Axes, frame: pd.DataFrame, order: list[str]) -> None:
             values.mean(), y, xerr=ci95(values), color=colour, marker=marker, capsize=6, markersize=11, linewidth=2.5
         )
         ax.scatter(values, np.full(len(values), y), color=colour, s=25, alpha=0.5)
-
-
-def request_costs(frame: pd.DataFrame, retrain_cost: float, expected: float) -> Figure:
-    """What each request of a stream has cost, against the closed form and against retraining.
-
-    Args:
-        frame: Columns request, sample_gradients, closed_form; one row a request.
-        retrain_cost: Sample gradients of retraining on everything.
-        expected: Expected cost of a uniformly drawn request, in sample gradients.
-    """
-    figure, ax = plt.subplots(figsize=(11, 6))
-    colour, marker = METHOD_STYLES["lmeraser"]
-    ax.scatter(
-        frame["request"], frame["closed_form"], s=170, facecolors="none", edgecolors="black", label="closed form"
-    )
-    ax.scatter(frame["request"], frame["sample_gradients"], s=60, color=colour, marker=marker, label="measured")
-    ax.axhline(retrain_cost, color=METHOD_STYLES["one prompt"][0], linewidth=3, label="retraining everything")
-    ax.axhline(expected, color=NEUTRAL, linestyle="--", linewidth=2, label="expected, (Σn²/N - 1) x epochs")
-    ax.set_yscale("log")
-    ax.set(xlabel="request", ylabel="sample gradients", title="Forgetting one image tunes one cluster")
-    ax.legend(loc="center left", bbox_to_anchor=(1.01, 0.5))
-    return figure
-
-
-def accuracy_stream(frame: pd.DataFrame, fresh_accuracy: float) -> Figure:
-    """Test accuracy along a stream of requests, and of a fresh fit at its end.
-
-    Args:
-        frame: Columns request (0 is before any), accuracy (share).
-        fresh_accuracy: Test accuracy of a fit from scratch on what remains.
-    """
-    figure, ax = plt.subplots(figsize=(10, 5))
-    ax.plot(
-        frame["request"], frame["accuracy"], color=METHOD_STYLES["lmeraser"][0], marker="o", label="after each request"
-    )
-    ax.scatter(
-        frame["request"].iloc[-1], fresh_accuracy, s=350, facecolors="none", edgecolors="black", linewidths=2.5,
-        label="fresh fit on what remains", zorder=3,
-    )  # fmt: skip
-    ax.set(xlabel="requests so far", ylabel="test accuracy (share)", title="Accuracy while people leave")
-    ax.margins(y=0.4)
-    ax.legend()
-    return figure
-
-
-def tradeoff(frame: pd.DataFrame) -> Figure:
-    """Accuracy against what one random request saves, with 95% intervals over seeds.
-
-    Args:
-        frame: Columns method, n_clusters, accuracy_mean, accuracy_ci95, cost_factor_size_biased_mean.
-    """
-    figure, ax = plt.subplots(figsize=(11, 6))
-    for method, part in frame.groupby("method"):
-        colour, marker = METHOD_STYLES[method]
-        part = part.sort_values("cost_factor_size_biased_mean")
-        ax.errorbar(
-            part["cost_factor_size_biased_mean"], part["accuracy_mean"], yerr=part["accuracy_ci95"], color=colour,
-            marker=marker, markersize=11, capsize=6, linewidth=2.5, label=method,
-        )  # fmt: skip
-        for row in part.itertuples():
-            if row.n_clusters > 1:
-                ax.annotate(f"K={row.n_clusters}", (row.cost_factor_size_biased_mean, row.accuracy_mean),
-                            xytext=(10, -5), textcoords="offset points", fontsize=13)  # fmt: skip
-    ax.set_xscale("log", base=2)
-    ax.xaxis.set_major_formatter("{x:g}x")
-    ax.margins(x=0.15)
-    ax.set_ylim(top=min(ax.get_ylim()[1], 1.0))  # an interval of a mean may pass 1, an accuracy cannot
-    ax.set(xlabel="times cheaper than retraining, for a random request", ylabel="test accuracy (share)")
-    ax.set_title("What exact unlearning saves, and what it costs")
-    ax.legend(loc="center left", bbox_to_anchor=(1.01, 0.5))
-    return figure

@@ -48,6 +48,48 @@ def expected_batch_cost(sizes: Iterable[int], n_requests: int, epochs: int = 1) 
     return float(((n * (1 - untouched)).sum() - m) * epochs)
 
 
+def expected_clusters_touched(sizes: Iterable[int], n_requests: float) -> float:
+    """Expected number of clusters that a time window touches, `sum_k [1 - exp(-m n_k / N)]`: they are tuned once each.
+
+    Args:
+        sizes: Cluster sizes n_k, in samples.
+        n_requests: Expected number of requests in a window, m = rate times width; they arrive as a Poisson process.
+    """
+    n = np.asarray(list(sizes), dtype=float)
+    return float((1 - np.exp(-n_requests * n / n.sum())).sum())
+
+
+def slice_cost_share(slices: int) -> float:
+    """Expected cost of a request with R equal slices, as a share of tuning the cluster: `2/3 + 1/(3R)`.
+
+    Tuning passes over the slices so far after each; a request in slice r repeats the passes from r on (SISA,
+    Bourtoule et al. 2021, Section V).
+    """
+    return 2 / 3 + 1 / (3 * slices)
+
+
+def poisson_stream(uids: Iterable[str], rate: float, seed: int) -> pd.DataFrame:
+    """Requests to forget that arrive one by one: everybody asks once, in random order.
+
+    Args:
+        uids: Who asks.
+        rate: Mean number of requests in a unit of time.
+        seed: Draws the order and the times.
+
+    Returns:
+        Columns `time` and `uid`, in order of time.
+    """
+    rng = np.random.default_rng(seed)
+    order = rng.permutation(np.sort(np.asarray(list(uids))))
+    return pd.DataFrame({"time": rng.exponential(1 / rate, len(order)).cumsum(), "uid": order})
+
+
+def in_windows(stream: pd.DataFrame, width: float) -> list[list[str]]:
+    """The uids of a stream that arrive within each window of `width`; windows without any are empty lists."""
+    number = (stream["time"] // width).astype(int)
+    return [stream["uid"][number == i].tolist() for i in range(number.max() + 1)]
+
+
 def cost_factors(sizes: Iterable[int]) -> dict[str, float]:
     """How many times cheaper one request is than retraining on everything.
 

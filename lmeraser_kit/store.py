@@ -284,7 +284,7 @@ class Store:
         tree, root = leaves(version), self._ledger.last.root_after
         for i, k in enumerate(sorted(version["clusters"])):
             if k in chosen and not merkle_check(tree[i], merkle_path(tree, i), root):
-                raise ExactnessError(f"cluster {k} is not under the last certificate's root")
+                raise ExactnessError(f"cluster {k} is not under the last certificate's root", [f"cluster {k}"])
         return Verification(state_hash, root, chosen, len(eraser.state_))
 
     def _check_writable(self) -> None:
