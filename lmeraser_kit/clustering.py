@@ -1,4 +1,4 @@
-"""Which cluster a sample belongs to. Every partition has one interface: `check`, `fit`, `assign`, `votes`, `digest`.
+"""Which cluster a sample belongs to. Every partition has one interface: `check`, `fit`, `assign`, `votes`, `pieces`.
 
 What a partition learns from decides whether forgetting is exact, and what it moves (the *routing ladder*):
 
@@ -144,10 +144,10 @@ class HierarchicalClusters(BaseEstimator):
         mine = nearest[:, None] == place
         return mine / mine.sum(axis=1, keepdims=True)
 
-    def digest(self) -> str:
-        """A hash of all that the partition has learnt, in hex."""
-        learnt = (self.prototypes_, self.counts_, self.shards_)
-        return digest("hierarchical", repr(self), *(part for a in learnt for part in (a.shape, a.dtype, a.tobytes())))
+    def pieces(self) -> dict[str, str]:
+        """A hash of every prototype, and of the rest, by name."""
+        rest = {"routing": digest("hierarchical", repr(self), self.counts_.tobytes(), self.shards_.tobytes())}
+        return rest | {f"prototype {k}": digest(p.tobytes()) for k, p in enumerate(self.prototypes_)}
 
 
 class HyperplaneClusters(BaseEstimator):
@@ -182,9 +182,9 @@ class HyperplaneClusters(BaseEstimator):
         differing = np.bitwise_count(self.assign(features, None)[:, None] ^ available)
         return np.eye(len(available))[differing.argmin(axis=1)]
 
-    def digest(self) -> str:
-        """A hash of all that the partition is, in hex."""
-        return digest("partition", repr(self))
+    def pieces(self) -> dict[str, str]:
+        """A hash of all that the partition is."""
+        return {"routing": digest("partition", repr(self))}
 
 
 class HashClusters(BaseEstimator):
@@ -215,9 +215,9 @@ class HashClusters(BaseEstimator):
         """Every shard with a model counts the same: (1, K), for all samples."""
         return np.full((1, len(available)), 1 / len(available))
 
-    def digest(self) -> str:
-        """A hash of all that the partition is, in hex."""
-        return digest("partition", repr(self))
+    def pieces(self) -> dict[str, str]:
+        """A hash of all that the partition is."""
+        return {"routing": digest("partition", repr(self))}
 
 
 class SingleCluster(HashClusters):

@@ -122,13 +122,23 @@ def tradeoff(frame: pd.DataFrame) -> Figure:
     return figure
 
 
-def rungs(frame: pd.DataFrame, measures: dict[str, str]) -> Figure:
+RUNG_MEASURES = {  # column: axis label
+    "accuracy": "test accuracy\n(share)",
+    "cost_factor_size_biased": "times cheaper,\nif one cluster is tuned",
+    "clusters_tuned": "clusters tuned\nper request",
+    "moved": "other samples moved\nper request",
+    "singletons": "prototypes of a\nsingle private sample",
+    "residue": "pieces left of\nthe deleted",
+}
+
+
+def rungs(frame: pd.DataFrame) -> Figure:
     """Routings side by side, a panel a measure: means over seeds with 95% intervals; inexact routings are hatched.
 
     Args:
-        frame: Columns routing, exact (bool), and the measures; one row a routing and seed.
-        measures: Column -> its axis label.
+        frame: Columns routing, exact (bool), and those of RUNG_MEASURES; one row a routing and seed.
     """
+    measures = RUNG_MEASURES
     order = list(dict.fromkeys(frame["routing"]))
     table = summarise(frame, ["routing"], list(measures)).set_index("routing").loc[order]
     exact = frame.groupby("routing")["exact"].all()
@@ -138,9 +148,11 @@ def rungs(frame: pd.DataFrame, measures: dict[str, str]) -> Figure:
             colour = METHOD_STYLES[routing][0]
             mean, interval = table.loc[routing, f"{name}_mean"], table.loc[routing, f"{name}_ci95"]
             ax.barh(y, mean, xerr=interval, color=colour, hatch=None if exact[routing] else "//", capsize=5)
-            ax.text(mean, y - 0.42, f" {mean:.3g}", fontsize=12, va="center")
+            end = mean + np.nan_to_num(interval)
+            ax.annotate(f"{mean:.3g}", (end, y), xytext=(6, 0), textcoords="offset points", fontsize=13, va="center")
         ax.set_xlabel(label, fontsize=14)
-        ax.margins(x=0.25)
+        top = (table[f"{name}_mean"] + table[f"{name}_ci95"].fillna(0)).max()
+        ax.set_xlim(0, 1.4 * top if top > 0 else 1)
     axes[0].set_yticks(range(len(order)), [r if exact[r] else f"{r}\n(not exact)" for r in order])
     axes[0].invert_yaxis()
     figure.tight_layout()

@@ -73,7 +73,7 @@ class State:
 
     def pieces(self) -> dict[str, str]:
         """A hash of every piece of the state, by name."""
-        parts = {"routing": "" if self.routing is None else self.routing.digest()}
+        parts = {"routing": ""} if self.routing is None else self.routing.pieces()
         parts |= {f"members {k}": digest(self.members[k].digests.tobytes()) for k in sorted(self.members)}
         parts |= {f"features {k}": digest(self.features[k].tobytes()) for k in sorted(self.features)}
         return parts | {f"cluster {k}": self.models[k].digest for k in sorted(self.models)}

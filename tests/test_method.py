@@ -43,8 +43,8 @@ def test_the_order_of_arrival_does_not_matter_to_routing(backbone, split):
     order = np.random.default_rng(1).permutation(200)
     one = HierarchicalClusters(6, fit_size=150).fit(features, keys)
     other = HierarchicalClusters(6, fit_size=150).fit(features[order], keys[order])
-    assert one.digest() == other.digest()
-    assert one.digest() != HierarchicalClusters(6, fit_size=140).fit(features, keys).digest()
+    assert one.pieces() == other.pieces()
+    assert one.pieces() != HierarchicalClusters(6, fit_size=140).fit(features, keys).pieces()
 
 
 def test_votes_are_weights_over_the_clusters_that_have_a_model():

@@ -5,7 +5,18 @@ import pandas as pd
 import pytest
 from scipy import stats
 
-from lmeraser_kit.metrics import ci95, cost_factors, expected_batch_cost, expected_request_cost, readable, summarise
+from lmeraser_kit.metrics import (
+    ci95,
+    cost_factors,
+    expected_batch_cost,
+    expected_clusters_touched,
+    expected_request_cost,
+    in_windows,
+    poisson_stream,
+    readable,
+    slice_cost_share,
+    summarise,
+)
 
 SIZES = [7, 1, 4, 2]
 
@@ -49,3 +60,33 @@ def test_means_come_with_students_interval():
 def test_a_readable_table_joins_mean_and_interval():
     table = pd.DataFrame({"method": ["a"], "cost_mean": [1.23456], "cost_ci95": [0.1], "seeds": [3], "z": [0.12345]})
     assert readable(table, 2).to_dict("records") == [{"method": "a", "cost": "1.23 ± 0.10", "seeds": 3, "z": 0.12}]
+
+
+def test_slices_cost_their_closed_form_on_average():
+    n = 840
+    for slices in (1, 2, 4, 8):
+        prefix = np.arange(1, slices + 1) * n / slices  # samples passed after each slice, in every epoch of it
+        of_a_request_in = [prefix[r:].sum() for r in range(slices)]
+        assert slice_cost_share(slices) == pytest.approx(np.mean(of_a_request_in) / prefix.sum())
+
+
+def test_windows_touch_as_many_clusters_as_expected():
+    sizes, width = [50, 30, 15, 5], 4.0
+    cluster = {str(i): k for i, k in enumerate(np.repeat(np.arange(4), sizes))}
+    touched = [
+        len({cluster[uid] for uid in window})
+        for seed in range(150)
+        for window in in_windows(poisson_stream(cluster, rate=1.0, seed=seed), width)[:20]
+    ]
+    expected = expected_clusters_touched(sizes, width)
+    assert abs(np.mean(touched) - expected) < 4 * stats.sem(touched)
+    assert expected < 4 and expected_clusters_touched(sizes, 1e6) == pytest.approx(4)
+
+
+def test_a_stream_asks_for_everybody_once_and_windows_lose_nobody():
+    uids = [f"u{i}" for i in range(40)]
+    stream = poisson_stream(uids, rate=2.0, seed=1)
+    assert sorted(stream["uid"]) == sorted(uids) and stream["time"].is_monotonic_increasing
+    pd.testing.assert_frame_equal(stream, poisson_stream(uids[::-1], rate=2.0, seed=1))
+    assert [uid for window in in_windows(stream, 0.7) for uid in window] == stream["uid"].tolist()
+    assert len(poisson_stream(uids * 1, 2.0, 2)) == 40 and not stream.equals(poisson_stream(uids, 2.0, 2))
