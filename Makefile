@@ -7,10 +7,10 @@ BIN := $(VENV)/bin
 READY := $(VENV)/ready
 
 .DEFAULT_GOAL := help
-.PHONY: help reproduce test lab lint clean lock
+.PHONY: help reproduce test kill-test bench lab lint clean lock
 
 help:  ## this list
-	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
 
 $(READY): requirements.lock pyproject.toml
 	@echo "Installing into $(VENV): some 6 GB with CUDA's libraries, which takes minutes the first time."
@@ -32,6 +32,12 @@ reproduce: $(READY)  ## run a profile (PROFILE=quick) into tables, figures and r
 
 test: $(READY)  ## run the tests
 	$(BIN)/python -m pytest
+
+kill-test: $(READY)  ## kill a store at 240 random points (SIGKILL) and look what is there afterwards
+	OMP_NUM_THREADS=1 $(BIN)/python tests/kill.py --points 240
+
+bench: $(READY)  ## time a store of 50,000 samples in 300 clusters
+	$(BIN)/python benchmarks/store.py
 
 lab: $(READY)  ## open JupyterLab on the notebooks
 	$(BIN)/jupyter lab notebooks

@@ -134,7 +134,7 @@ def readable(table: pd.DataFrame, digits: int = 3) -> pd.DataFrame:
     for name in table.columns:
         if name.endswith("_mean"):
             pairs = zip(table[name], table[name.removesuffix("_mean") + "_ci95"], strict=True)
-            cells = [f"{mean:.{digits}f} ± {ci:.{digits}f}" for mean, ci in pairs]
+            cells = [f"{mean:.{digits}f}" + (f" ± {ci:.{digits}f}" if np.isfinite(ci) else "") for mean, ci in pairs]
             shown[name.removesuffix("_mean").replace("_", " ")] = cells
         elif not name.endswith("_ci95"):
             floating = table[name].dtype.kind == "f"
