@@ -52,7 +52,12 @@ class Ledger:
     """
 
     def __init__(self, folder: Path, readonly: bool = False, trust: bool = False):
-        self.readonly, self.path, self._seal = readonly, folder / "ledger.sqlite", folder / "ledger.seal"
+        self.closed, self.readonly, self.path, self._seal = (
+            False,
+            readonly,
+            folder / "ledger.sqlite",
+            folder / "ledger.seal",
+        )
         if not self.path.is_file():
             raise StoreError(f"no store in {folder}: Store.create makes one")
         self._lock = None if readonly else lock(folder)
@@ -136,6 +141,7 @@ class Ledger:
 
     def close(self) -> None:
         """Close the ledger, and let others write."""
+        self.closed = True
         if hasattr(self, "_database"):
             self._database.close()
         if self._lock is not None:

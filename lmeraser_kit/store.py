@@ -41,7 +41,7 @@ from lmeraser_kit.ledger import Ledger, lock
 from lmeraser_kit.samples import Samples, named
 from lmeraser_kit.state import State
 from lmeraser_kit.tuning import Recipe
-from lmeraser_kit.volume import Volume, leaves, make_folders, stage, write_fixed
+from lmeraser_kit.volume import StoredEraser, Volume, leaves, make_folders, stage, write_fixed
 
 
 class Store:
@@ -60,7 +60,7 @@ class Store:
         read_file(folder / "fixed" / made["backbone"])  # compares its hash
         backbone = Backbone.load(folder / "fixed" / made["backbone"], device)
         recipe, seed, threads, classes = Recipe(**made["recipe"]), made["seed"], made["threads"], made["n_classes"]
-        self.eraser = LMEraser(backbone, self._volume.partition, recipe, seed, classes, n_jobs, threads, verbose)
+        self.eraser = StoredEraser(backbone, self._volume.partition, recipe, seed, classes, n_jobs, threads, verbose)
         public = self._volume.read_samples("fixed", made["public"])[0] if made["public"] else None
         self.eraser.prepare(self._volume.empty, public)
 
@@ -288,8 +288,9 @@ class Store:
         return Verification(state_hash, root, chosen, len(eraser.state_))
 
     def _check_writable(self) -> None:
-        if self.readonly:
-            raise StoreError("this store was opened for reading: Store.open(folder) opens it for requests")
+        if self.readonly or self._ledger.closed:
+            state = "was opened for reading" if self.readonly else "has been closed"
+            raise StoreError(f"this store {state}: Store.open(folder) opens it for requests")
 
     def _staged(self) -> list[str]:
         return [staged for _, _, staged in self._ledger.pending()]

@@ -193,6 +193,16 @@ class Volume:
             raise StoreError(f"{min(residue)} does not belong into the store {self.folder}: remove it")
 
 
+class StoredEraser(LMEraser):
+    """The eraser that a store keeps: it predicts; requests go through the store, which writes them down."""
+
+    def fit(self, private: Samples, public: Samples | None = None) -> LMEraser:
+        """Refused. Raises StoreError."""
+        raise StoreError("this eraser belongs to a store: requests go through store.forget and store.add")
+
+    forget = add = fit
+
+
 def make_folders(folder: Path) -> None:
     """Make a store's folders, or find those of an interrupted attempt. Raises StoreError if something else is there."""
     ours = (*FOLDERS, "lock", "ledger.partial", "ledger.partial-journal")

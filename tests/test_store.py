@@ -431,6 +431,13 @@ def test_bad_requests_and_bad_folders_are_refused(make_store, make_eraser, priva
     with pytest.raises(StoreError, match=r"not empty: there is 'thesis\.tex'"):
         Store.create(tmp_path / "full", make_eraser(), private[:20], split.public[:120])
 
+    with pytest.raises(StoreError, match=r"requests go through store\.forget"):
+        store.eraser.forget(private.uids[0])
+    store.close()
+    for request in (lambda: store.forget(private.uids[0]), lambda: store.add(private[50:51])):
+        with pytest.raises(StoreError, match="has been closed"):
+            request()
+
     class Strange(SingleCluster):
         """A partition of the user's own."""
 
