@@ -71,8 +71,8 @@ FLOORS = [
     {"state", "files", "certificate"},
     {"prediction", "rebuild", "ledger"},
     {"eraser"},
-    {"volume"},
-    {"store", "baselines", "leaks"},
+    {"volume", "problem"},
+    {"store", "baselines", "approximate", "leaks"},
 ]
 BESIDE = {"metrics", "figures", "cost_figures", "attacks", "distances", "results", "runs", "report", "__init__"}
 
