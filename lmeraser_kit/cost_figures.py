@@ -126,7 +126,7 @@ RUNG_MEASURES = {  # column: axis label
     "accuracy": "test accuracy\n(share)",
     "cost_factor_size_biased": "times cheaper,\nif one cluster is tuned",
     "clusters_tuned": "clusters tuned\nper request",
-    "moved": "other samples moved\nper request",
+    "samples_tuned": "samples tuned\nper request",
     "singletons": "prototypes of a\nsingle private sample",
     "residue": "pieces left of\nthe deleted",
 }
