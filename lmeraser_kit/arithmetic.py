@@ -16,6 +16,7 @@ from importlib import metadata
 from pathlib import Path
 
 import torch
+import torch.nn.functional as F
 import torch.utils.deterministic
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from tqdm import tqdm as plain_tqdm
@@ -74,6 +75,27 @@ def code_digest() -> str:
     return hashlib.sha256(b"".join((Path(__file__).parent / f"{n}.py").read_bytes() for n in names)).hexdigest()[:16]
 
 
+@functools.cache
+def probe(device: str, threads: int) -> str:
+    """A hash of what this machine computes for a few small layers, forward and backward, in hex.
+
+    A chip's name does not say which kernels are chosen, nor how they round: another maker's chip, or a setting of a
+    library, may change bits. This does not find every difference, but the common ones.
+    """
+    with exact_arithmetic(threads):
+        hashed = hashlib.sha256()
+        for rows, width in ((32, 64), (17, 192), (64, 384)):
+            wave = torch.arange(rows * width, dtype=torch.float32).mul_(0.37).sin_().view(1, rows, width)
+            x = wave.to(device).requires_grad_(True)
+            heads = F.linear(F.layer_norm(x, (width,)), x[0, :16].detach()).view(1, rows, 2, 8).transpose(1, 2)
+            y = F.scaled_dot_product_attention(heads, heads, F.gelu(heads))
+            z = F.conv2d(x[:, None], x[:, None, :5, :5].detach(), stride=2).softmax(-1)
+            (y.sum() + z.square().sum()).backward()
+            for tensor in (y, z, x.grad):
+                hashed.update(tensor.detach().cpu().numpy().tobytes())
+    return hashed.hexdigest()[:16]
+
+
 def environment(device: torch.device | str, threads: int) -> dict[str, str | int]:
     """What the bits of a result depend on besides its inputs: they can be compared only where this is the same."""
     device = torch.device(device)
@@ -84,6 +106,7 @@ def environment(device: torch.device | str, threads: int) -> dict[str, str | int
         "machine": platform.machine(),
         "device": device.type,
         "chip": chip,
+        "probe": probe(str(device), threads),
         "threads": threads,
     }
 

@@ -17,20 +17,35 @@ from sklearn.preprocessing import StandardScaler
 from lmeraser_kit.backbone import Backbone
 from lmeraser_kit.clustering import HashClusters, HierarchicalClusters, HyperplaneClusters, SingleCluster
 from lmeraser_kit.eraser import LMEraser
+from lmeraser_kit.ridge import RidgeEraser
 from lmeraser_kit.tuning import Recipe
 
-# name: (partition for a number of clusters, whether a prompt is tuned)
+NO_PROMPT = {"prompt": "none"}
+SLICED = {"slices": 4}
+
+# name: (estimator, partition for a number of clusters, what is changed in the recipe)
 METHODS = {
-    "lmeraser": (HierarchicalClusters, True),  # a prompt and a head per cluster, routed by public prototypes
-    "divided clusters": (lambda k: HierarchicalClusters(k, max_share=1 / k), True),  # the large ones, by features
-    "divided by uids": (lambda k: HierarchicalClusters(k, max_share=1 / k, divide_by="uids"), True),
-    "private routing": (lambda k: HierarchicalClusters(k, fit_on="private"), True),  # prototypes fitted again
-    "published routing": (lambda k: HierarchicalClusters(k, fit_on="private-once"), True),  # prototypes kept: not exact
-    "hyperplanes": (lambda k: HyperplaneClusters(max(1, round(math.log2(k)))), True),  # 2^round(log2 k) clusters
-    "cluster heads": (HierarchicalClusters, False),  # LMEraser without prompts
-    "hashed clusters": (HashClusters, True),  # SISA's partition: all shards vote
-    "one prompt": (lambda k: SingleCluster(), True),
-    "one head": (lambda k: SingleCluster(), False),  # linear probe by SGD
+    "lmeraser": (LMEraser, HierarchicalClusters, {}),  # a prompt and a head per cluster, routed by public prototypes
+    "divided clusters": (
+        LMEraser,
+        lambda k: HierarchicalClusters(k, max_share=1 / k),
+        {},
+    ),  # by features
+    "divided by uids": (LMEraser, lambda k: HierarchicalClusters(k, max_share=1 / k, divide_by="uids"), {}),
+    "private routing": (LMEraser, lambda k: HierarchicalClusters(k, fit_on="private"), {}),  # prototypes fitted again
+    "published routing": (LMEraser, lambda k: HierarchicalClusters(k, fit_on="private-once"), {}),  # kept: not exact
+    "hyperplanes": (
+        LMEraser,
+        lambda k: HyperplaneClusters(max(1, round(math.log2(k)))),
+        {},
+    ),  # a power of 2
+    "cluster heads": (LMEraser, HierarchicalClusters, NO_PROMPT),  # LMEraser without prompts
+    "hashed clusters": (LMEraser, HashClusters, {}),  # a prompt and a head per shard
+    "sisa (mean)": (LMEraser, HashClusters, SLICED),  # Bourtoule et al. 2021: shards, slices, and an aggregate
+    "sisa (vote)": (LMEraser, lambda k: HashClusters(k, vote="majority"), SLICED),
+    "one prompt": (LMEraser, lambda k: SingleCluster(), {}),
+    "one head": (LMEraser, lambda k: SingleCluster(), NO_PROMPT),  # linear probe by SGD
+    "ridge head": (RidgeEraser, HashClusters, NO_PROMPT),  # closed form, from exact statistics
 }
 
 
@@ -41,7 +56,7 @@ def build_method(name: str, backbone: Backbone, n_clusters: int, recipe: Recipe,
         name: One of METHODS.
         backbone: The frozen backbone.
         n_clusters: Number of clusters, where the method has any.
-        recipe: How to tune; the methods without a prompt leave the prompt out of it.
+        recipe: How to tune; some methods change it: see METHODS.
         **options: Further arguments of LMEraser (seed, n_jobs, ...).
 
     Raises:
@@ -51,9 +66,8 @@ def build_method(name: str, backbone: Backbone, n_clusters: int, recipe: Recipe,
         near = difflib.get_close_matches(name, METHODS, 1)
         hint = f" Did you mean {near[0]!r}?" if near else ""
         raise ValueError(f"unknown method {name!r}; one of: {', '.join(METHODS)}.{hint}")
-    partition, prompted = METHODS[name]
-    recipe = recipe if prompted else replace(recipe, prompt="none")
-    return LMEraser(backbone, partition(n_clusters), recipe, **options)
+    estimator, partition, changes = METHODS[name]
+    return estimator(backbone, partition(n_clusters), replace(recipe, **changes), **options)
 
 
 def linear_probe(features: np.ndarray, labels: np.ndarray, test_features: np.ndarray) -> np.ndarray:

@@ -22,8 +22,8 @@ class Certificate:
     Attributes:
         id: Its number, from 1.
         requests: Numbers of the requests that it has carried out.
-        n_forgotten: How many samples have left.
-        n_added: How many samples have joined.
+        n_forgotten: How many samples that were held have left.
+        n_added: How many samples have joined; who came and went in one transaction counts in neither.
         n_samples: How many samples are held after it.
         commitments: For each sample that was named in a request to forget, a hash of its uid and of a random salt.
         clusters_tuned: The clusters that were tuned (again), and how many samples each has.
@@ -99,9 +99,10 @@ class Verification:
     n_samples: int
 
     proves = (
-        "Every file is the one that was written. The clusters named here are, bit for bit, what tuning on the samples "
-        "in the store gives, all samples are routed as they should be, no other file is in the store, and the last "
-        "certificate commits to just these clusters."
+        "Every file is the one that was written, and no other is in the store. The clusters named here are, bit for "
+        "bit, what tuning on the samples "
+        "in the store gives; all samples are routed as they should be; and the last certificate commits to just these "
+        "clusters."
     )
     does_not_prove = (
         "That nobody kept a copy elsewhere (Thudi et al. 2022: a procedure can be proven, an operator's honesty "
@@ -125,35 +126,9 @@ def commitment(uid: str, salt: str) -> str:
 
 
 def merkle_root(leaves: list[str]) -> str:
-    """Root of the binary tree over the leaves, in order; an odd one out goes up as it is."""
-    return _levels(leaves)[-1][0] if leaves else digest("no leaf")
-
-
-def merkle_path(leaves: list[str], i: int) -> list[tuple[str, str]]:
-    """What shows that leaf i is under the root without the other leaves: (`left` or `right`, hash) upwards."""
-    path = []
-    for level in _levels(leaves)[:-1]:
-        if (sibling := i ^ 1) < len(level):
-            path.append(("left" if sibling < i else "right", level[sibling]))
-        i //= 2
-    return path
-
-
-def merkle_check(leaf: str, path: list[tuple[str, str]], root: str) -> bool:
-    """Whether a leaf and its path lead to the root."""
-    for side, sibling in path:
-        leaf = _node(sibling, leaf) if side == "left" else _node(leaf, sibling)
-    return leaf == root
-
-
-def _levels(leaves: list[str]) -> list[list[str]]:
-    levels = [list(leaves)]
-    while len(levels[-1]) > 1:
-        level = levels[-1]
-        pairs = [_node(*level[i : i + 2]) for i in range(0, len(level) - 1, 2)]
-        levels.append(pairs + ([level[-1]] if len(level) % 2 else []))
-    return levels
-
-
-def _node(left: str, right: str) -> str:
-    return digest("node", left, right)
+    """Root of the binary tree over the leaves, in order (Merkle 1987); an odd one out goes up as it is."""
+    level = list(leaves) or [digest("no leaf")]
+    while len(level) > 1:
+        pairs = [digest("node", *level[i : i + 2]) for i in range(0, len(level) - 1, 2)]
+        level = pairs + ([level[-1]] if len(level) % 2 else [])
+    return level[0]

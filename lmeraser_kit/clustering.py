@@ -89,7 +89,13 @@ class HierarchicalClusters(BaseEstimator):
             raise ValueError(f"fit_on is {self.fit_on!r}, expected one of: {', '.join(FIT_ON)}")
         if (self.n_clusters is None) == (self.distance_threshold is None):
             raise ValueError("give one of n_clusters and distance_threshold, and None for the other")
-        if self.max_share is not None and not 0 < self.max_share <= 1:
+        if self.linkage not in ("average", "complete", "single", "ward"):
+            raise ValueError(f"linkage is {self.linkage!r}, expected one of: average, complete, single, ward")
+        if self.distance_threshold is not None and not self.distance_threshold >= 0:
+            raise ValueError(f"distance_threshold is {self.distance_threshold!r}, expected a number from 0, or None")
+        if self.fit_size < 1:
+            raise ValueError(f"fit_size is {self.fit_size!r}, expected at least 1")
+        if self.max_share is not None and not (isinstance(self.max_share, (int, float)) and 0 < self.max_share <= 1):
             raise ValueError(f"max_share is {self.max_share!r}, expected a share in (0, 1], or None")
         if self.divide_by not in ("features", "uids"):
             raise ValueError(f"divide_by is {self.divide_by!r}, expected 'features' or 'uids'")
@@ -170,6 +176,8 @@ class HyperplaneClusters(BaseEstimator):
         """Refuse a number of bits that makes no sense. Raises ValueError."""
         if not isinstance(self.n_bits, (int, np.integer)) or not 1 <= self.n_bits <= 20:
             raise ValueError(f"n_bits is {self.n_bits!r}, expected a whole number from 1 to 20")
+        if not isinstance(self.seed, (int, np.integer)) or self.seed < 0:
+            raise ValueError(f"seed is {self.seed!r}, expected a whole number from 0")
 
     def assign(self, features: np.ndarray, keys: np.ndarray | None) -> np.ndarray:
         """The cluster of each sample, (N,) int: its signs, read as a binary number."""
@@ -190,20 +198,24 @@ class HyperplaneClusters(BaseEstimator):
 class HashClusters(BaseEstimator):
     """Shards by a hash of the uid: SISA's partition (Bourtoule et al. 2021), exact, and blind to what images show.
 
-    A test image has no shard, so all shards vote with their mean probability: K forward passes an image.
+    A test image has no shard, so all shards vote: K forward passes an image.
 
     Args:
         n_clusters: Number of shards; some may be empty when there are few samples.
+        vote: `mean` of the shards' probabilities, or `majority` of their most probable classes; SISA has both.
     """
 
     learns_from, uses_features, refits, exact = None, False, False, True
 
-    def __init__(self, n_clusters=8):
+    def __init__(self, n_clusters=8, vote="mean"):
         self.n_clusters = n_clusters
+        self.vote = vote
 
     def check(self, n_samples: int) -> None:
-        """Refuse a number of shards that makes no sense (ValueError); warn if there are more than samples."""
+        """Refuse a number of shards or a vote that makes no sense (ValueError); warn if shards will be empty."""
         _check_n_clusters(self.n_clusters)
+        if self.vote not in ("mean", "majority"):
+            raise ValueError(f"vote is {self.vote!r}, expected 'mean' or 'majority'")
         if self.n_clusters > n_samples > 0:
             warnings.warn(f"{self.n_clusters} shards for {n_samples} samples: some will be empty", stacklevel=3)
 

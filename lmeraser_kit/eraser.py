@@ -14,6 +14,7 @@ from lmeraser_kit.prediction import class_probabilities
 from lmeraser_kit.rebuild import Rebuilder, Successor, nothing
 from lmeraser_kit.samples import Samples, concatenate, digest, named
 from lmeraser_kit.state import Receipt
+from lmeraser_kit.tuning import Recipe
 
 
 class ExactnessError(AssertionError):
@@ -78,6 +79,10 @@ class LMEraser(Rebuilder):
             ValueError: As for `fit`.
         """
         clusters = self._clusters()
+        if not hasattr(clusters, "assign"):
+            raise ValueError(f"clusters is {clusters!r}, expected a partition such as HierarchicalClusters(8)")
+        if not isinstance(self._recipe(), Recipe):
+            raise ValueError(f"recipe is {self.recipe!r}, expected a Recipe")
         if clusters.learns_from == "public" and public is None:
             raise ValueError("the partition is fitted on public features: give fit(private, public=...)")
         source = public if clusters.learns_from == "public" else private

@@ -22,6 +22,10 @@ class StoreError(RuntimeError):
     """A store cannot be used as it is; the message says why, and what to do."""
 
 
+FOLDERS = ("fixed", "versions", "clusters", "samples", "staged")
+RESTORE = "restore them from a copy (a name ends in the hash of the file's bytes, so any true copy will do)"
+
+
 class DamagedError(StoreError):
     """Files are missing, truncated or changed.
 
@@ -29,7 +33,7 @@ class DamagedError(StoreError):
         files: Their paths, relative to the store.
     """
 
-    def __init__(self, files: list[str], advice: str = "restore the store from a backup"):
+    def __init__(self, files: list[str], advice: str = RESTORE):
         self.files = files
         super().__init__(f"missing, truncated or changed: {', '.join(files)}; {advice}")
 
@@ -54,6 +58,23 @@ def replace_file(path: Path, content: bytes) -> None:
         os.fsync(file.fileno())
     os.replace(partial, path)
     flush_folder(path.parent)
+
+
+def check_vacant(folder: Path) -> None:
+    """Is there room for a store? An interrupted attempt may have left its folders. Raises StoreError if there is not."""
+    if (folder / "ledger.sqlite").exists():
+        raise StoreError(f"there is a store in {folder} already: Store.open opens it")
+    ours = (*FOLDERS, "lock", "ledger.partial", "ledger.partial-journal")
+    if foreign := [path.name for path in folder.glob("*") if path.name not in ours]:
+        raise StoreError(f"{folder} is not empty: there is {foreign[0]!r}")
+
+
+def make_folders(folder: Path) -> None:
+    """Make a store's folders, if they are not there."""
+    for name in FOLDERS:
+        (folder / name).mkdir(parents=True, exist_ok=True)
+    flush_folder(folder)
+    flush_folder(folder.parent)
 
 
 def flush_folder(folder: Path) -> None:

@@ -40,7 +40,7 @@ class Ledger:
     Args:
         folder: The store's folder.
         readonly: Read only; then others may write.
-        trust: Go on if the seal is damaged.
+        trust: Renew the seal if it is damaged itself.
 
     Attributes:
         facts: What the store is made with, and its present version's name.
@@ -134,6 +134,16 @@ class Ledger:
         rows = self._database.execute(f"SELECT {', '.join(columns)} FROM requests ORDER BY id")
         return [dict(zip(columns, row, strict=True)) for row in rows]
 
+    def check(self) -> None:
+        """Are the ledger's bytes those that were sealed? And the certificates those of a chain? Raises DamagedError."""
+        self._check_seal(trust=False)
+        self._check_chain()
+
+    def moved_on(self) -> bool:
+        """Whether a writer has made another version the present one since this was opened."""
+        found = self._database.execute("SELECT value FROM facts WHERE name = 'version'").fetchone()
+        return found != (self.facts["version"],)
+
     def seal(self) -> None:
         """Note the hash of the ledger's bytes beside it."""
         if not self._seal.exists():
@@ -164,19 +174,23 @@ class Ledger:
 
     def _check_seal(self, trust: bool) -> None:
         for _ in range(100):  # a writer may be at work: only what stays wrong while the seal stays the same is damage
-            seal = self._seal.read_bytes() if self._seal.is_file() else None
-            if seal is None or trust:
-                if trust:
-                    self._seal.unlink(missing_ok=True)
+            seal = self._read_seal()
+            if seal is None:
                 return
             found = _seal_of(_hash_of(self.path))
             if seal == found:
                 return
-            if self._seal.is_file() and self._seal.read_bytes() == seal:
-                genuine = seal == _seal_of(seal[:64].decode("ascii", "replace"))
-                advice = "restore the store from a backup" if genuine else "Store.open(..., repair=True) renews it"
-                raise DamagedError(["ledger.sqlite" if genuine else "ledger.seal"], advice)
+            if self._read_seal() == seal:
+                if seal == _seal_of(seal[:64].decode("ascii", "replace")):
+                    raise DamagedError(["ledger.sqlite"], "restore it from a copy")
+                if not trust:
+                    raise DamagedError(["ledger.seal"], "Store.open(..., repair=True) renews it")
+                self._seal.unlink()
             time.sleep(0.01)
+
+    def _read_seal(self) -> bytes | None:
+        with contextlib.suppress(FileNotFoundError):  # a writer may take it away at any moment
+            return self._seal.read_bytes()
 
     def _check_chain(self) -> Certificate | None:
         """Does every certificate follow the one before? Returns the last."""
@@ -190,7 +204,10 @@ class Ledger:
 
 def lock(folder: Path):
     """Become the only writer; the lock is the kernel's, so it goes when the process goes. Raises StoreError."""
-    file = open(folder / "lock", "a")  # noqa: SIM115 - it is the lock for as long as it is open
+    try:
+        file = open(folder / "lock", "a")  # noqa: SIM115 - it is the lock for as long as it is open
+    except OSError as error:
+        raise StoreError(f"{folder} cannot be written to ({error}); Store.open(..., readonly=True) reads it") from error
     try:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError as error:

@@ -24,7 +24,8 @@ def class_probabilities(
         threads: Intra-op threads.
 
     Returns:
-        Probabilities, float64 (N, n_classes): the mean over clusters, weighted by their votes.
+        Probabilities, float64 (N, n_classes): the mean over clusters, weighted by their votes; for a majority vote
+        the share of votes for each class.
 
     Raises:
         ValueError: If no cluster has a model.
@@ -40,12 +41,15 @@ def class_probabilities(
         for name in ("prompt", "weight", "bias")
     )
     canvases = torch.stack([prompt_canvas(prompt, mask) for prompt in prompts])
+    majority = getattr(state.routing, "vote", "mean") == "majority"
     probabilities = np.zeros((len(images), weights.shape[1]))
     with exact_arithmetic(threads), torch.inference_mode():
         for start in range(0, len(rows), FEATURE_BATCH):
             i, k = rows[start : start + FEATURE_BATCH], columns[start : start + FEATURE_BATCH]
             prompted = backbone(backbone.views(images[i]) + canvases[k])
             logits = torch.bmm(weights[k], prompted[:, :, None])[:, :, 0] + biases[k]
-            shares = logits.cpu().double().softmax(dim=1).numpy() * votes[i, k, None]
-            np.add.at(probabilities, i, shares)
+            found = logits.cpu().double().softmax(dim=1).numpy()
+            if majority:
+                found = np.eye(found.shape[1])[found.argmax(axis=1)]
+            np.add.at(probabilities, i, found * votes[i, k, None])
     return probabilities

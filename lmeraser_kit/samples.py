@@ -38,7 +38,10 @@ class Samples:
     def __post_init__(self) -> None:
         images = self.images if hasattr(self.images, "__array__") else np.asarray(self.images)
         labels = np.atleast_1d(np.asarray(self.labels))
-        uids = np.atleast_1d(np.asarray(self.uids)).astype(str)
+        uids = np.atleast_1d(np.asarray(self.uids))
+        if len(uids) and uids.dtype.kind not in "USTiuO":
+            raise ValueError(f"uids are {uids.dtype}, expected strings or whole numbers")
+        uids = uids.astype(str)
         if images.dtype != np.uint8:
             bad = images.dtype.kind == "f" and not np.isfinite(images).all()
             raise ValueError(
@@ -167,7 +170,10 @@ def named(uids, held) -> list[str]:
     Raises:
         ValueError: If a uid is not held, or named twice.
     """
-    uids = [str(uid) for uid in ([uids] if isinstance(uids, (str, int, np.integer)) else uids)]
+    uids = [uids] if isinstance(uids, (str, bytes, int, float, np.generic)) else list(uids)
+    if wrong := [uid for uid in uids if not isinstance(uid, (str, int, np.integer))]:
+        raise ValueError(f"uid {wrong[0]!r} is no name: expected a string or a whole number")
+    uids = [str(uid) for uid in uids]
     for uid in uids:
         if uid not in held:
             raise ValueError(

@@ -64,11 +64,12 @@ class State:
         members, features = dict(self.members), dict(self.features)
         for k in set(leaving.values()):
             stay = ~np.isin(members[k].uids, list(leaving))
+            if not stay.any():
+                members.pop(k), features.pop(k, None)
+                continue
             members[k] = members[k][stay]
             if k in features:
                 features[k] = features[k][stay]
-            if not stay.any():
-                members.pop(k), features.pop(k, None)
         return members, features
 
     def pieces(self) -> dict[str, str]:

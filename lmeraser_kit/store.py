@@ -19,7 +19,9 @@ from __future__ import annotations
 import contextlib
 import copy
 import json
+import shutil
 import time
+import warnings
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -29,19 +31,16 @@ from lmeraser_kit.backbone import Backbone
 from lmeraser_kit.certificate import (
     Certificate,
     Verification,
-    commitment,
     fresh_nonce,
-    merkle_check,
-    merkle_path,
     merkle_root,
 )
 from lmeraser_kit.eraser import ExactnessError, LMEraser
-from lmeraser_kit.files import DamagedError, StoreError, read_file, write_file
+from lmeraser_kit.files import DamagedError, StoreError, check_vacant, make_folders, read_file, write_file
 from lmeraser_kit.ledger import Ledger, lock
 from lmeraser_kit.samples import Samples, named
 from lmeraser_kit.state import State
 from lmeraser_kit.tuning import Recipe
-from lmeraser_kit.volume import StoredEraser, Volume, leaves, make_folders, stage, write_fixed
+from lmeraser_kit.volume import StoredEraser, Volume, leaves, stage, write_fixed
 
 
 class Store:
@@ -78,16 +77,23 @@ class Store:
             StoreError: If there is something in the folder, or the partition is none of the kit's.
             ValueError: As for `LMEraser.fit`.
         """
-        folder, eraser = Path(folder), clone(eraser)
-        if (folder / "ledger.sqlite").exists():
-            raise StoreError(f"there is a store in {folder} already: Store.open opens it")
+        folder, eraser = Path(folder).absolute(), clone(eraser)
+        check_vacant(folder)
         private = eraser.prepare(private, public)
+        if not eraser._clusters().exact:
+            warnings.warn("this partition keeps prototypes of samples that leave: it does not forget", stacklevel=2)
         make_folders(folder)
         with lock(folder):
+            check_vacant(folder)  # again: now nobody else can be making one
             made = write_fixed(folder, eraser, public) | {"shape": private.images.shape[1:]}
             facts = {"format": "1", "arguments": json.dumps(made, sort_keys=True), "version": ""}
             Ledger.create(folder, facts, len(private), stage(folder, private))
-        return cls.open(folder, str(eraser.backbone.device), eraser.n_jobs, eraser.verbose)
+        try:
+            return cls.open(folder, str(eraser.backbone.device), eraser.n_jobs, eraser.verbose)
+        except Exception:  # a fit that cannot succeed; not a crash, after which opening goes on with it
+            for path in folder.iterdir():
+                shutil.rmtree(path) if path.is_dir() else path.unlink()
+            raise
 
     @classmethod
     def open(
@@ -98,8 +104,11 @@ class Store:
         verbose: bool = True,
         readonly: bool = False,
         repair: bool = False,
+        finish: bool = True,
     ) -> Store:
         """Open a store; finish what a crash has interrupted.
+
+        A reader stays with the version that it has opened.
 
         Args:
             folder: The store's folder.
@@ -108,26 +117,27 @@ class Store:
             verbose: Show progress bars.
             readonly: Predict and verify only; any number may read while one writes.
             repair: Tune clusters whose files are damaged again.
+            finish: Carry out what has been recorded; otherwise that is left for the next `run`.
 
         Raises:
             StoreError: If there is no store, or somebody else writes.
             DamagedError: If a file is missing, truncated or changed; the message names it.
         """
-        folder = Path(folder)
+        folder = Path(folder).absolute()
         for attempts_left in reversed(range(10)):
             try:
                 with contextlib.ExitStack() as closing_on_error:
                     ledger = Ledger(folder, readonly, trust=repair and not readonly)
                     closing_on_error.callback(ledger.close)
                     store = cls(folder, ledger, device, n_jobs, verbose)
-                    store._begin(repair)
+                    store._begin(repair, finish)
                     closing_on_error.pop_all()
                     return store
             except DamagedError:
                 if not (readonly and attempts_left):  # a reader may have been overtaken by a writer
                     raise
 
-    def _begin(self, repair: bool) -> None:
+    def _begin(self, repair: bool, finish: bool) -> None:
         """Read the present version, and finish what is under way."""
         fitted, damaged = bool(self._ledger.facts["version"]), []
         if fitted:
@@ -142,7 +152,9 @@ class Store:
         if not self.readonly:
             if damaged:
                 self._ledger.record("repair", 0, "")
-            self.recovered = self.run()
+            self.recovered = self.run() if finish else None
+            leaving, joining, _ = self._volume.combined(self._ledger.pending())
+            self._held = self._held - set(leaving) | set(joining.uids.tolist())
             self._volume.clean(self._staged())
             self._ledger.seal()
 
@@ -155,8 +167,6 @@ class Store:
     def close(self) -> None:
         """Close the store, and let others write."""
         self._ledger.close()
-
-    # --- requests
 
     def forget(self, uids: Iterable[str]) -> Certificate:
         """Forget samples for good. When this returns no file of the store holds anything computed from them.
@@ -178,26 +188,35 @@ class Store:
         self.request_add(samples)
         return self.run()
 
-    def request_forget(self, uids: Iterable[str]) -> int:
+    def request_forget(self, uids: Iterable[str]) -> dict[str, str]:
         """Record a request to forget, for the next `run`. When this returns it will be carried out, come what may.
 
         Returns:
-            The request's number.
+            The salts that open the certificate's commitments, by uid.
+
+        Raises:
+            ValueError: If a uid is not held, or is named twice, or none is named; nothing is recorded then.
+            DamagedError: If the images of who shares a cluster with them cannot be read. Restore the file; or forget
+                the whole cluster, for which it is not needed.
         """
         self._check_writable()
         uids = named(uids, self._held)
-        staged = write_file(
-            self.folder / "staged", "forget", json.dumps({uid: fresh_nonce() for uid in uids}).encode(), ".json"
-        )
-        request = self._ledger.record("forget", len(uids), staged)
+        if not uids:
+            raise ValueError("no uid is named: who is to be forgotten?")
+        self._volume.check_readable(self.eraser.state_, uids, self._held)
+        salts = {uid: fresh_nonce() for uid in uids}
+        staged = write_file(self.folder / "staged", "forget", json.dumps(salts).encode(), ".json")
+        self._ledger.record("forget", len(uids), staged)
         self._held -= set(uids)
         self._ledger.seal()
-        return request
+        return salts
 
     def request_add(self, samples: Samples) -> int:
         """Record a request to add samples, for the next `run`. Returns the request's number."""
         self._check_writable()
         samples = self.eraser.check_joining(samples, self._held)
+        if not len(samples):
+            raise ValueError("there is no sample to add")
         request = self._ledger.record("add", len(samples), stage(self.folder, samples))
         self._held |= set(samples.uids.tolist())
         self._ledger.seal()
@@ -213,37 +232,15 @@ class Store:
         pending, started = self._ledger.pending(), time.perf_counter()
         if not pending:
             return None
-        leaving, joining, salts = self._volume.combined(pending)
-        successor = self.eraser.successor(leaving, joining, self._volume.cache)
+        asked = self._volume.combined(pending)
+        successor = self.eraser.successor(*asked[:2], self._volume.cache)
         state, version = self._volume.write(getattr(self.eraser, "state_", None), successor)
-        before, last = self._volume.version, self._ledger.last
-        certificate = Certificate(
-            id=1 if last is None else last.id + 1,
-            requests=[number for number, _, _ in pending],
-            n_forgotten=len(salts),
-            n_added=len(joining),
-            n_samples=len(state),
-            commitments=sorted(commitment(uid, salt) for uid, salt in salts.items()),
-            clusters_tuned=successor.tuned,
-            clusters_removed=sorted(before["clusters"].keys() - version["clusters"].keys()),
-            n_moved=successor.n_moved,
-            sample_gradients=successor.sample_gradients,
-            seconds=time.perf_counter() - started,
-            seconds_tuning=successor.seconds_tuning,
-            exact=state.routing is None or state.routing.exact,
-            root_before=merkle_root(leaves(before)),
-            root_after=merkle_root(leaves(version)),
-            previous="" if last is None else last.hash,
-            environment=successor.environment,
-            salts=salts,
-        )
+        certificate = self._volume.certify(self._ledger.last, pending, asked, successor, version, started)
         self._ledger.commit(certificate, version["name"])
         self._take(state, version)
         self._volume.clean(self._staged())
         self._ledger.seal()
         return certificate
-
-    # --- what is there
 
     def certificates(self) -> list[Certificate]:
         """All certificates since the fit, in order; without the salts, which are not kept."""
@@ -260,6 +257,9 @@ class Store:
             DamagedError: If a file is missing, truncated or changed; the message names it.
             StoreError: If there is a file that does not belong there.
         """
+        if self.readonly and self._ledger.moved_on():
+            raise StoreError("a writer has changed the store since it was opened for reading: open it again")
+        self._ledger.check()
         self._volume.check(self._staged())
 
     def verify(self, clusters: Iterable[int] | None = None) -> Verification:
@@ -281,10 +281,9 @@ class Store:
         eraser.state_, version, _ = self._volume.read(self._volume.version["name"])
         chosen = sorted(eraser.state_.models if clusters is None else clusters)
         state_hash = eraser.verify(chosen)
-        tree, root = leaves(version), self._ledger.last.root_after
-        for i, k in enumerate(sorted(version["clusters"])):
-            if k in chosen and not merkle_check(tree[i], merkle_path(tree, i), root):
-                raise ExactnessError(f"cluster {k} is not under the last certificate's root", [f"cluster {k}"])
+        root = merkle_root(leaves(version))
+        if root != self._ledger.last.root_after:
+            raise ExactnessError("the last certificate commits to other clusters", ["root"])
         return Verification(state_hash, root, chosen, len(eraser.state_))
 
     def _check_writable(self) -> None:

@@ -78,6 +78,8 @@ class Recipe:
             value = getattr(self, field.name)
             if field.type in ("int", "float") and not isinstance(value, (int, float, np.number)):
                 raise ValueError(f"Recipe.{field.name} is {value!r}, expected a number")
+            if field.type == "bool" and not isinstance(value, (bool, np.bool_)):
+                raise ValueError(f"Recipe.{field.name} is {value!r}, expected True or False")
         ranges = {
             "prompt_size": (self.prompt_size, 0 < self.prompt_size <= 1, "in (0, 1]"),
             "epochs": (self.epochs, self.epochs >= 1 and self.epochs == int(self.epochs), "a whole number from 1"),
@@ -91,6 +93,9 @@ class Recipe:
         for name, (value, fits, expected) in ranges.items():
             if not fits:
                 raise ValueError(f"Recipe.{name} is {value!r}, expected {expected}")
+        plain = {"int": int, "float": float, "bool": bool}
+        for field in dataclasses.fields(self):  # 3, 3.0 and NumPy's 3 are one recipe, with one address
+            object.__setattr__(self, field.name, plain.get(field.type, str)(getattr(self, field.name)))
 
     @property
     def slice_epochs(self) -> int:

@@ -7,6 +7,8 @@ are; it counts from the moment that the ledger says so; and what it does not nam
 from __future__ import annotations
 
 import json
+import shutil
+import time
 from collections.abc import Iterable
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -14,10 +16,12 @@ from pathlib import Path
 import numpy as np
 from sklearn.base import clone
 
-from lmeraser_kit.certificate import fresh_nonce
+from lmeraser_kit.certificate import Certificate, commitment, fresh_nonce, merkle_root
 from lmeraser_kit.clustering import HashClusters, HierarchicalClusters, HyperplaneClusters, SingleCluster
 from lmeraser_kit.eraser import LMEraser
 from lmeraser_kit.files import (
+    FOLDERS,
+    RESTORE,
     ClusterFiles,
     DamagedError,
     StoreError,
@@ -35,7 +39,6 @@ from lmeraser_kit.state import State
 from lmeraser_kit.tuning import Recipe
 
 PARTITIONS = {c.__name__: c for c in (HierarchicalClusters, HyperplaneClusters, HashClusters, SingleCluster)}
-FOLDERS = ("fixed", "versions", "clusters", "samples", "staged")
 
 
 class Volume:
@@ -105,6 +108,54 @@ class Volume:
         name = write_file(self.folder / "versions", "version", pack(learnt, **version))
         return replace(state, members=members, empty=self.empty), version | {"name": name}
 
+    def certify(
+        self,
+        last: Certificate | None,
+        pending: list[tuple[int, str, str]],
+        asked: tuple[list[str], Samples, dict[str, str]],
+        successor: Successor,
+        version: dict,
+        started: float,
+    ) -> Certificate:
+        """The certificate of the transaction that makes `version` the present one; `asked` is what `combined` gave."""
+        leaving, joining, salts = asked
+        return Certificate(
+            id=1 if last is None else last.id + 1,
+            requests=[number for number, _, _ in pending],
+            n_forgotten=len(leaving),
+            n_added=len(joining),
+            n_samples=len(successor.state),
+            commitments=sorted(commitment(uid, salt) for uid, salt in salts.items()),
+            clusters_tuned=successor.tuned,
+            clusters_removed=sorted(self.version["clusters"].keys() - version["clusters"].keys()),
+            n_moved=successor.n_moved,
+            sample_gradients=successor.sample_gradients,
+            seconds=time.perf_counter() - started,
+            seconds_tuning=successor.seconds_tuning,
+            exact=self.partition.exact,
+            root_before=merkle_root(leaves(self.version)),
+            root_after=merkle_root(leaves(version)),
+            previous="" if last is None else last.hash,
+            environment=successor.environment,
+            salts=salts,
+        )
+
+    def check_readable(self, state: State, uids: list[str], held_then: set[str]) -> None:
+        """Can the images be read of who shares a cluster with samples that are to leave?
+
+        Args:
+            state: The present state.
+            uids: Who is to leave.
+            held_then: Who is held when all recorded requests have been carried out; not yet without `uids`.
+
+        Raises:
+            DamagedError: If not. A cluster of which nobody stays need not be read.
+        """
+        for part in state.members.values():
+            mine = set(part.uids.tolist())
+            if mine & set(uids) and mine & held_then - set(uids):
+                np.asarray(part.images)
+
     def read(self, name: str) -> tuple[State, dict, list[str]]:
         """Read a version from its files.
 
@@ -129,7 +180,7 @@ class Volume:
             except DamagedError as error:
                 damaged += error.files
         if lost:
-            raise DamagedError(lost, "these samples are gone: restore the store from a backup")
+            raise DamagedError(lost)
         routing = clone(self.partition) if version["fitted"] else None
         if routing is not None:
             vars(routing).update(learnt)
@@ -152,7 +203,7 @@ class Volume:
         return names
 
     def present(self) -> set[str]:
-        """The files that are in the folders, as `FOLDER/NAME`."""
+        """What is in the store's folders, as `FOLDER/NAME`; they are its own, and what else lies there is deleted."""
         return {f"{folder}/{path.name}" for folder in FOLDERS for path in (self.folder / folder).iterdir()}
 
     def clean(self, staged: Iterable[str]) -> None:
@@ -161,16 +212,19 @@ class Volume:
         Raises:
             StoreError: If something is left.
         """
-        named = self.named(staged)
-        for name in self.present() - named:
-            (self.folder / name).unlink()
-        for partial in self.folder.glob("*.partial*"):
-            partial.unlink()
+        named, stuck = self.named(staged), []
+        partial = {path.name for path in self.folder.glob("*.partial*")}
+        for name in sorted((self.present() - named) | partial):
+            path = self.folder / name
+            try:
+                shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)
+            except OSError as error:
+                stuck.append(f"{name} ({error})")
         for folder in FOLDERS:
             flush_folder(self.folder / folder)
         self.cache = ClusterFiles(self.folder / "clusters")
-        if residue := self.present() - named:
-            raise StoreError(f"{min(residue)} could not be deleted")
+        if stuck:
+            raise StoreError(f"what was asked for is done, but this could not be deleted: {', '.join(stuck)}")
 
     def check(self, staged: Iterable[str]) -> None:
         """Read every file of the store and compare its hash.
@@ -186,11 +240,11 @@ class Volume:
             except DamagedError as error:
                 damaged += error.files
         if damaged:
-            raise DamagedError(
-                damaged, "Store.open(..., repair=True) can mend files in clusters/; others come from a backup"
-            )
-        if residue := self.present() - self.named(staged):
-            raise StoreError(f"{min(residue)} does not belong into the store {self.folder}: remove it")
+            raise DamagedError(damaged, f"Store.open(..., repair=True) mends clusters/; {RESTORE}")
+        belong = {*FOLDERS, "ledger.sqlite", "ledger.seal", "lock"}
+        strange = {path.name for path in self.folder.iterdir()} - belong
+        if strange := strange | (self.present() - self.named(staged)):
+            raise StoreError(f"{min(strange)} does not belong into the store {self.folder}: remove it")
 
 
 class StoredEraser(LMEraser):
@@ -203,16 +257,6 @@ class StoredEraser(LMEraser):
     forget = add = fit
 
 
-def make_folders(folder: Path) -> None:
-    """Make a store's folders, or find those of an interrupted attempt. Raises StoreError if something else is there."""
-    ours = (*FOLDERS, "lock", "ledger.partial", "ledger.partial-journal")
-    if foreign := [path.name for path in folder.glob("*") if path.name not in ours]:
-        raise StoreError(f"{folder} is not empty: there is {foreign[0]!r}")
-    for name in FOLDERS:
-        (folder / name).mkdir(parents=True, exist_ok=True)
-    flush_folder(folder)
-
-
 def write_fixed(folder: Path, eraser: LMEraser, public: Samples | None) -> dict:
     """Write what never changes, the backbone and the public samples, and note what the eraser is made with."""
     clusters = eraser.clusters if eraser.clusters is not None else HierarchicalClusters()
@@ -220,14 +264,19 @@ def write_fixed(folder: Path, eraser: LMEraser, public: Samples | None) -> dict:
         raise StoreError(f"a store keeps only these partitions: {', '.join(PARTITIONS)}; not {clusters!r}")
     weights = eraser.backbone.save(folder / "fixed" / "backbone").read_bytes()
     return {
-        "clusters": [type(clusters).__name__, clusters.get_params()],
+        "clusters": [type(clusters).__name__, {name: _plain(v) for name, v in clusters.get_params().items()}],
         "recipe": asdict(eraser.recipe if eraser.recipe is not None else Recipe()),
-        "seed": eraser.seed,
-        "n_classes": eraser.n_classes_,
-        "threads": eraser.threads,
+        "seed": _plain(eraser.seed),
+        "n_classes": _plain(eraser.n_classes_),
+        "threads": _plain(eraser.threads),
         "backbone": write_file(folder / "fixed", "backbone", weights),
         "public": write_samples(folder / "fixed", "public", public) if public is not None else None,
     }
+
+
+def _plain(value):
+    """NumPy's numbers as Python's, so that JSON can have them."""
+    return value.item() if isinstance(value, np.generic) else value
 
 
 def leaves(version: dict) -> list[str]:

@@ -71,7 +71,7 @@ FLOORS = [
     {"state", "files", "certificate"},
     {"prediction", "rebuild", "ledger"},
     {"eraser"},
-    {"volume", "problem"},
+    {"volume", "problem", "ridge"},
     {"store", "baselines", "approximate", "leaks"},
 ]
 BESIDE = {"metrics", "figures", "cost_figures", "attacks", "distances", "results", "runs", "report", "__init__"}

@@ -25,7 +25,7 @@ from lmeraser_kit import (
     Store,
     certificate,
 )
-from lmeraser_kit.certificate import Certificate, merkle_check, merkle_path, merkle_root
+from lmeraser_kit.certificate import Certificate, merkle_root
 from lmeraser_kit.files import DamagedError, StoreError
 
 PARTITIONS = {
@@ -126,6 +126,7 @@ def test_a_window_touches_each_cluster_once(make_store, fresh_hash, private):
     done = store.run()
     assert done.clusters_tuned == {largest: before[largest] - 3}
     assert done.requests == [2, 3, 4, 5, 6, 7, 8] and store.run() is None
+    assert (done.n_forgotten, done.n_added) == (4, 1)
     assert [row["certificate"] for row in store.requests()] == [1] + [2] * 7
     assert store.eraser.state_hash() == fresh_hash(None, private[:40].without(leaving))
 
@@ -281,7 +282,7 @@ def test_every_changed_or_truncated_file_is_detected_by_name_and_mended_or_refus
 def test_missing_files_have_names_and_strange_ones_too(make_store):
     store = make_store()
     store.close()
-    for folder, advice in (("clusters", "repair=True"), ("samples", "backup"), ("versions", "backup")):
+    for folder, advice in (("clusters", "repair=True"), ("samples", "from a copy"), ("versions", "from a copy")):
         path = sorted((store.folder / folder).iterdir())[0]
         kept = path.read_bytes()
         path.unlink()
@@ -292,6 +293,77 @@ def test_missing_files_have_names_and_strange_ones_too(make_store):
         (store.folder / "clusters" / "copy-of-a-cluster.safetensors").write_bytes(b"x")
         with pytest.raises(StoreError, match=r"copy-of-a-cluster.*does not belong"):
             store.check()
+        (store.folder / "clusters" / "copy-of-a-cluster.safetensors").unlink()
+        (store.folder / "copy-of-everybody.npz").write_bytes(b"x")
+        with pytest.raises(StoreError, match=r"copy-of-everybody.*does not belong"):
+            store.verify()
+        (store.folder / "copy-of-everybody.npz").unlink()
+        (store.folder / "ledger.sqlite").write_bytes(b"y" + (store.folder / "ledger.sqlite").read_bytes()[1:])
+        with pytest.raises(DamagedError, match=r"ledger\.sqlite"):
+            store.check()
+
+
+def test_what_lies_in_the_stores_folders_does_not_stop_forgetting(make_store, private):
+    store = make_store()
+    strange = store.folder / "samples" / ".ipynb_checkpoints"
+    strange.mkdir()
+    (strange / "copy.safetensors").write_bytes(b"somebody")
+    store.forget(private.uids[0])
+    assert not strange.exists()
+    store.check()
+
+
+def test_one_damaged_images_file_stops_nobody_else(make_store, private, fresh_hash):
+    store = make_store()
+    k = max(store.eraser.sizes(), key=store.eraser.sizes().get)
+    cluster = store.eraser.state_.clusters_of()
+    path = next((store.folder / "samples").glob(f"{k:05d}.images-*"))
+    path.write_bytes(path.read_bytes()[:-1])
+    mine, others = ([uid for uid in cluster if (cluster[uid] == k) is own] for own in (True, False))
+    before = store.requests()
+    with pytest.raises(DamagedError, match=f"{k:05d}.images"):
+        store.forget(mine[0])
+    assert store.requests() == before  # refused, not recorded
+    store.forget(others[0])
+    store.forget(mine)  # everybody in it leaves: its images are not needed
+    store.verify()
+    assert store.eraser.state_hash() == fresh_hash(None, private[:40].without([others[0], *mine]))
+
+
+def test_a_recorded_request_that_cannot_be_carried_out_can_be_overtaken(make_store, private, fresh_hash):
+    """An images file is damaged after the request was recorded: the whole cluster can still leave."""
+    store = make_store()
+    cluster = store.eraser.state_.clusters_of()
+    k = cluster[private.uids[0]]
+    store.request_forget(private.uids[0])
+    path = next((store.folder / "samples").glob(f"{k:05d}.images-*"))
+    path.write_bytes(b"")
+    store.close()
+    with pytest.raises(DamagedError, match="images"):
+        Store.open(store.folder, verbose=False)
+    with Store.open(store.folder, verbose=False, finish=False) as store:
+        rest = [uid for uid in cluster if cluster[uid] == k and uid != private.uids[0]]
+        with pytest.raises(ValueError, match="forgotten already"):
+            store.request_forget(private.uids[0])
+        done = store.forget(rest)
+        assert done.n_forgotten == len(rest) + 1
+        store.verify()
+
+
+def test_a_fit_that_cannot_succeed_leaves_no_store(make_eraser, private, split, tmp_path):
+    wild = make_eraser(recipe={"head_lr": 1e38, "epochs": 3})
+    with pytest.raises(FloatingPointError, match="not finite"):
+        Store.create(tmp_path / "store", wild, private[:40], split.public[:120])
+    assert not list((tmp_path / "store").iterdir())
+    Store.create(tmp_path / "store", make_eraser(), private[:40], split.public[:120]).close()
+
+
+def test_an_inexact_partition_is_announced(make_store, private):
+    with pytest.warns(UserWarning, match="does not forget"):
+        store = make_store(HierarchicalClusters(5, fit_on="private-once"))
+    assert not store.forget(private.uids[:10]).exact
+    with pytest.raises(ExactnessError, match="prototype"):
+        store.verify()
 
 
 def test_a_certificate_taken_out_or_changed_is_noticed(make_store, private):
@@ -299,6 +371,15 @@ def test_a_certificate_taken_out_or_changed_is_noticed(make_store, private):
     for uid in private.uids[:3]:
         store.forget(uid)
     store.close()
+    honest = (store.folder / "ledger.sqlite").read_bytes()
+    database = sqlite3.connect(store.folder / "ledger.sqlite")
+    database.execute("UPDATE certificates SET record = replace(record, '\"n_forgotten\": 1', '\"n_forgotten\": 7')")
+    database.commit()
+    database.close()
+    for repair in (False, True):  # the seal is genuine: nothing excuses the change
+        with pytest.raises(DamagedError, match=r"ledger\.sqlite"):
+            Store.open(store.folder, verbose=False, repair=repair)
+    (store.folder / "ledger.sqlite").write_bytes(honest)
     (store.folder / "ledger.seal").unlink()  # who can write can also remove the seal
     kept = (store.folder / "ledger.sqlite").read_bytes()
     for tampering in (
@@ -356,6 +437,12 @@ def test_a_reader_predicts_and_verifies_and_may_do_no_more(make_store, private, 
         for request in (lambda: reader.forget(private.uids[0]), lambda: reader.add(private[50:51]), reader.run):
             with pytest.raises(StoreError, match="opened for reading"):
                 request()
+        before = reader.eraser.state_hash()
+        store.forget(private.uids[0])
+        assert reader.eraser.state_hash() == before  # it stays with what it has opened, and says so when asked
+        for look in (reader.verify, reader.check):
+            with pytest.raises(StoreError, match="changed the store since"):
+                look()
 
 
 # --- certificates
@@ -377,15 +464,13 @@ def test_certificates_follow_each_other_and_name_nobody(make_store, private):
     assert "It proves" in text and "does not prove" in text and done[-1].root_after in text
 
 
-@pytest.mark.parametrize("n", [1, 2, 3, 7, 8, 13])
-def test_a_merkle_path_leads_its_own_leaf_to_the_root(n):
-    leaves = [certificate.digest("leaf", i) for i in range(n)]
-    root = merkle_root(leaves)
-    for i in range(n):
-        path = merkle_path(leaves, i)
-        assert merkle_check(leaves[i], path, root) and len(path) <= n.bit_length()
-        assert not merkle_check(leaves[i - 1] if n > 1 else "other", path, root)
-    assert merkle_root(leaves[::-1]) != root or n == 1
+def test_a_merkle_root_covers_every_leaf_in_its_place():
+    leaves = [certificate.digest("leaf", i) for i in range(13)]
+    roots = {merkle_root(leaves[:n]) for n in range(14)} | {merkle_root(leaves[::-1])}
+    roots |= {merkle_root([*leaves[:i], "other", *leaves[i + 1 :]]) for i in range(13)}
+    assert len(roots) == 14 + 1 + 13
+    node = certificate.digest("node", leaves[0], leaves[1])
+    assert merkle_root(leaves[:3]) == certificate.digest("node", node, leaves[2])
 
 
 def test_a_root_tells_nothing_to_who_guesses(make_store, private):
@@ -395,15 +480,13 @@ def test_a_root_tells_nothing_to_who_guesses(make_store, private):
     assert one.verify().root != other.verify().root
 
 
-def test_verify_tells_a_wrong_cluster(make_store, monkeypatch):
+def test_verify_compares_with_the_last_certificate(make_store, monkeypatch):
     store = make_store()
-    wrong = "0" * 64
-    k = sorted(store.eraser.sizes())[0]
     with monkeypatch.context() as patch:
-        patch.setattr("lmeraser_kit.store.merkle_path", lambda leaves, i: [("left", wrong)])
-        with pytest.raises(ExactnessError, match=f"cluster {k} is not under"):
-            store.verify([k])
-    store.verify([k])
+        patch.setattr("lmeraser_kit.store.leaves", lambda version: ["other"])
+        with pytest.raises(ExactnessError, match="commits to other clusters"):
+            store.verify(sorted(store.eraser.sizes())[:1])
+    store.verify(sorted(store.eraser.sizes())[:1])
 
 
 # --- bad input
@@ -415,6 +498,10 @@ def test_bad_requests_and_bad_folders_are_refused(make_store, make_eraser, priva
     requests = [
         (lambda: store.forget([private.uids[0], "nobody"]), "unknown uid 'nobody'"),
         (lambda: store.forget([private.uids[0]] * 2), "named twice"),
+        (lambda: store.forget([]), "no uid is named"),
+        (lambda: store.forget(b"abc"), "b'abc' is no name"),
+        (lambda: store.forget([7.0]), "7.0 is no name"),
+        (lambda: store.add(private[:0]), "no sample to add"),
         (lambda: store.add(private[:1]), "is there already"),
         (lambda: store.add(split.public[:1]), "public"),
         (lambda: store.add(Samples(np.zeros((1, 1, 4, 4), np.uint8), [0], ["small"])), "cannot join"),
@@ -426,6 +513,9 @@ def test_bad_requests_and_bad_folders_are_refused(make_store, make_eraser, priva
     assert store.requests() == before and not list((store.folder / "staged").iterdir())
     with pytest.raises(StoreError, match="no store in"):
         Store.open(tmp_path / "nowhere")
+    salts = store.request_forget(private.uids[:2])
+    done = store.run()
+    assert salts == done.salts and all(done.concerns(uid, salt) for uid, salt in salts.items())
     (tmp_path / "full").mkdir()
     (tmp_path / "full" / "thesis.tex").write_text("years of work")
     with pytest.raises(StoreError, match=r"not empty: there is 'thesis\.tex'"):
