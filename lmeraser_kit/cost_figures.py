@@ -111,7 +111,8 @@ def tradeoff(frame: pd.DataFrame) -> Figure:
         for row in part.itertuples():
             if row.n_clusters > 1:
                 ax.annotate(f"K={row.n_clusters}", (row.cost_factor_size_biased_mean, row.accuracy_mean),
-                            xytext=(10, -5), textcoords="offset points", fontsize=13)  # fmt: skip
+                            xytext=(0, 14), textcoords="offset points", fontsize=13, ha="center",
+                            bbox={"facecolor": "white", "edgecolor": "none", "pad": 1, "alpha": 0.8})  # fmt: skip
     ax.set_xscale("log", base=2)
     ax.xaxis.set_major_formatter("{x:g}x")
     ax.margins(x=0.15)
@@ -142,19 +143,20 @@ def rungs(frame: pd.DataFrame) -> Figure:
     order = list(dict.fromkeys(frame["routing"]))
     table = summarise(frame, ["routing"], list(measures)).set_index("routing").loc[order]
     exact = frame.groupby("routing")["exact"].all()
-    figure, axes = plt.subplots(1, len(measures), figsize=(3.6 * len(measures), 0.7 * len(order) + 2), sharey=True)
-    for ax, (name, label) in zip(axes, measures.items(), strict=True):
+    figure, axes = plt.subplots(2, -(-len(measures) // 2), figsize=(15, 1.3 * len(order) + 3), sharey=True)
+    for ax, (name, label) in zip(axes.flat, measures.items(), strict=True):
         for y, routing in enumerate(order):
             colour = METHOD_STYLES[routing][0]
             mean, interval = table.loc[routing, f"{name}_mean"], table.loc[routing, f"{name}_ci95"]
             ax.barh(y, mean, xerr=interval, color=colour, hatch=None if exact[routing] else "//", capsize=5)
             end = mean + np.nan_to_num(interval)
-            ax.annotate(f"{mean:.3g}", (end, y), xytext=(6, 0), textcoords="offset points", fontsize=13, va="center")
-        ax.set_xlabel(label, fontsize=14)
+            ax.annotate(f"{mean:.3g}", (end, y), xytext=(6, 0), textcoords="offset points", fontsize=15, va="center")
+        ax.set_xlabel(label.replace("\n", " "))
+        ax.grid(visible=False, axis="y")
         top = (table[f"{name}_mean"] + table[f"{name}_ci95"].fillna(0)).max()
         ax.set_xlim(0, 1.4 * top if top > 0 else 1)
-    axes[0].set_yticks(range(len(order)), [r if exact[r] else f"{r}\n(not exact)" for r in order])
-    axes[0].invert_yaxis()
+    axes[0, 0].set_yticks(range(len(order)), [r if exact[r] else f"{r}\n(not exact)" for r in order])
+    axes[0, 0].invert_yaxis()
     figure.tight_layout()
     return figure
 

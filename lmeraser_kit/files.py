@@ -61,7 +61,7 @@ def replace_file(path: Path, content: bytes) -> None:
 
 
 def check_vacant(folder: Path) -> None:
-    """Is there room for a store? An interrupted attempt may have left its folders. Raises StoreError if there is not."""
+    """Refuse a folder in which there is something else than an interrupted attempt to make a store (StoreError)."""
     if (folder / "ledger.sqlite").exists():
         raise StoreError(f"there is a store in {folder} already: Store.open opens it")
     ours = (*FOLDERS, "lock", "ledger.partial", "ledger.partial-journal")
