@@ -125,10 +125,10 @@ def tradeoff(frame: pd.DataFrame) -> Figure:
 
 RUNG_MEASURES = {  # column: axis label
     "accuracy": "test accuracy\n(share)",
-    "cost_factor_size_biased": "times cheaper,\nif one cluster is tuned",
+    "cost_factor_size_biased": "times cheaper\n(one cluster tuned)",
     "clusters_tuned": "clusters tuned\nper request",
     "samples_tuned": "samples tuned\nper request",
-    "singletons": "prototypes of a\nsingle private sample",
+    "singletons": "prototypes of\none private sample",
     "residue": "pieces left of\nthe deleted",
 }
 
