@@ -87,7 +87,9 @@ def lira_offline(target: np.ndarray, shadows: np.ndarray, inside: np.ndarray) ->
 def u_lira(unlearned: np.ndarray, retrained: np.ndarray) -> dict[str, float]:
     """U-LiRA (Hayes et al. 2024): can models that have unlearned a sample be told from models that never saw it?
 
-    Each model in turn is the target; Gaussians are fitted to all the others.
+    Gaussians are fitted to every other model, the rest are attacked, and the other way round. Both groups should be
+    tuned on parts of the data of their own: models that share one look too much alike. How much the AUC varies by
+    chance, `u_lira_band` tells.
 
     Args:
         unlearned: Margins of models that were trained with a sample and have unlearned it, (n_models, N).
@@ -96,15 +98,30 @@ def u_lira(unlearned: np.ndarray, retrained: np.ndarray) -> dict[str, float]:
     Returns:
         What `evaluate` returns, over all models and samples.
     """
-    scores = []
-    for mine, mine_is_in in ((unlearned, True), (retrained, False)):
-        for i, target in enumerate(mine):
-            rest = np.delete(mine, i, axis=0)
-            inside, outside = (rest, retrained) if mine_is_in else (unlearned, rest)
-            (m_in, s_in), (m_out, s_out) = ((x.mean(axis=0), _spread(x)) for x in (inside, outside))
-            scores.append(stats.norm.logpdf(target, m_in, s_in) - stats.norm.logpdf(target, m_out, s_out))
-    scores = np.array(scores)
-    return evaluate(scores[: len(unlearned)].ravel(), scores[len(unlearned) :].ravel())
+    scores = ([], [])
+    for fold in (0, 1):
+        (m_in, s_in), (m_out, s_out) = ((x[fold::2].mean(axis=0), _spread(x[fold::2])) for x in (unlearned, retrained))
+        for kept, models in zip(scores, (unlearned, retrained), strict=True):
+            target = models[1 - fold :: 2]
+            kept.append(stats.norm.logpdf(target, m_in, s_in) - stats.norm.logpdf(target, m_out, s_out))
+    return evaluate(*(np.concatenate(kept).ravel() for kept in scores))
+
+
+def u_lira_band(retrained: np.ndarray, n_splits: int = 40, seed: int = 0) -> tuple[float, float]:
+    """Where U-LiRA's AUC lies when nothing is to be found: retrained models against retrained models.
+
+    Args:
+        retrained: Margins of models that never saw the samples, (n_models, N).
+        n_splits: Random divisions into two halves.
+        seed: Draws them.
+
+    Returns:
+        The 2.5th and the 97.5th percentile.
+    """
+    rng, half = np.random.default_rng(seed), len(retrained) // 2
+    orders = [rng.permutation(len(retrained)) for _ in range(n_splits)]
+    found = [u_lira(retrained[o[:half]], retrained[o[half : 2 * half]])["auc"] for o in orders]
+    return tuple(np.percentile(found, [2.5, 97.5]))
 
 
 def rmia(

@@ -33,6 +33,23 @@ def accuracies(logits: dict[str, np.ndarray], labels: dict[str, np.ndarray]) -> 
     return {"UA": 1 - acc["forget"], "RA": acc["retain"], "TA": acc["test"], "MIA": mia}
 
 
+def compare(
+    unlearned: dict[str, np.ndarray], retrained: dict[str, np.ndarray], labels: dict[str, np.ndarray]
+) -> dict[str, float]:
+    """Everything about an unlearned model against the retrained one, from logits and labels of each of PARTS.
+
+    Returns:
+        What `accuracies` gives for the unlearned model; AvgGap and ToW; KL and TV on the forget set.
+    """
+    mine, theirs = accuracies(unlearned, labels), accuracies(retrained, labels)
+    return mine | {
+        "AvgGap": average_gap(mine, theirs),
+        "ToW": tug_of_war(mine, theirs),
+        "KL": kl_divergence(retrained["forget"], unlearned["forget"]),
+        "TV": total_variation(retrained["forget"], unlearned["forget"]),
+    }
+
+
 def average_gap(unlearned: dict[str, float], retrained: dict[str, float]) -> float:
     """AvgGap (Fan et al. 2024): mean absolute difference over UA, RA, TA and MIA, as `accuracies` has them."""
     return float(np.mean([abs(unlearned[name] - retrained[name]) for name in ("UA", "RA", "TA", "MIA")]))

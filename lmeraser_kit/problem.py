@@ -60,8 +60,11 @@ class Problem:
         self.mask = self.recipe.mask(eraser.backbone.size, eraser.seed)
         names = ("weight", "bias", "prompt") if self.prompted else ("weight", "bias")
         self.start = {name: torch.tensor(getattr(model, name)).to(eraser.backbone.device) for name in names}
-        leaving = samples.positions(uids)
-        self.forget, self.retain = self.part(samples[leaving]), self.part(samples.without(uids))
+        leaving = samples.positions(uids) if len(uids) else np.zeros(0, dtype=np.int64)
+        self.forget, self.retain = (
+            self.part(samples[leaving]),
+            self.part(samples.without(uids) if len(uids) else samples),
+        )
 
     def part(self, samples: Samples) -> Part:
         """Samples as a method sees them."""

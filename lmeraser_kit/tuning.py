@@ -122,7 +122,7 @@ class ClusterModel:
         losses: Mean cross-entropy of each epoch since `start`, in nats, float64 (epochs,).
         n_samples: How many samples the cluster (or, for a checkpoint, its slices so far) has.
         sample_gradients: What tuning has cost since `start`: samples passed forward and backward once, counted as
-            they passed.
+            they passed (for a head alone, through the head: the features do not change, and are computed once).
         address: Hash of everything that the above is computed from.
         start: The checkpoint that tuning went on from; None for the first.
     """
@@ -247,14 +247,20 @@ def _tune_slice(
         for parameter in group["params"]:
             parameter.requires_grad_(True)
     images, labels = np.asarray(samples.images), torch.from_numpy(samples.labels).to(device)
-    passed = 0
+    passed, always_the_same = 0, None
+    if recipe.prompt == "none" and not (recipe.shift or recipe.rotate or recipe.zoom or recipe.flip):
+        always_the_same = torch.from_numpy(backbone.features(images, threads)).to(device)  # the head alone learns
+
+    def features_of(rows: np.ndarray, draws: np.ndarray) -> torch.Tensor:
+        if always_the_same is not None:
+            return always_the_same[rows]
+        views = augment(backbone.views(images[rows]), draws, recipe.shift, recipe.rotate, recipe.zoom, recipe.flip)
+        return backbone(views + prompt_canvas(prompt, mask))
 
     def loss_of(rows: np.ndarray, draws: np.ndarray) -> torch.Tensor:
         nonlocal passed
-        views = augment(backbone.views(images[rows]), draws, recipe.shift, recipe.rotate, recipe.zoom, recipe.flip)
-        features = backbone(views + prompt_canvas(prompt, mask))
         passed += len(rows)
-        return F.cross_entropy(F.linear(features, weight, bias), labels[rows])
+        return F.cross_entropy(F.linear(features_of(rows, draws), weight, bias), labels[rows])
 
     epochs = range(r * recipe.slice_epochs, (r + 1) * recipe.slice_epochs)
     with exact_arithmetic(threads):

@@ -259,6 +259,8 @@ class StoredEraser(LMEraser):
 
 def write_fixed(folder: Path, eraser: LMEraser, public: Samples | None) -> dict:
     """Write what never changes, the backbone and the public samples, and note what the eraser is made with."""
+    if type(eraser) is not LMEraser:
+        raise StoreError(f"a store keeps an LMEraser, and this is a {type(eraser).__name__}")
     clusters = eraser.clusters if eraser.clusters is not None else HierarchicalClusters()
     if type(clusters).__name__ not in PARTITIONS:
         raise StoreError(f"a store keeps only these partitions: {', '.join(PARTITIONS)}; not {clusters!r}")

@@ -73,6 +73,7 @@ FLOORS = [
     {"eraser"},
     {"volume", "problem", "ridge"},
     {"store", "baselines", "approximate", "leaks"},
+    {"shadows"},
 ]
 BESIDE = {"metrics", "figures", "cost_figures", "attacks", "distances", "results", "runs", "report", "__init__"}
 
