@@ -12,7 +12,7 @@ import torch.nn.functional as F
 from lmeraser_kit.arithmetic import exact_arithmetic
 from lmeraser_kit.eraser import LMEraser
 from lmeraser_kit.prompts import prompt_canvas
-from lmeraser_kit.samples import Samples
+from lmeraser_kit.samples import Samples, named
 from lmeraser_kit.training import minibatches
 
 Parameters = dict[str, torch.Tensor]
@@ -60,11 +60,8 @@ class Problem:
         self.mask = self.recipe.mask(eraser.backbone.size, eraser.seed)
         names = ("weight", "bias", "prompt") if self.prompted else ("weight", "bias")
         self.start = {name: torch.tensor(getattr(model, name)).to(eraser.backbone.device) for name in names}
-        leaving = samples.positions(uids) if len(uids) else np.zeros(0, dtype=np.int64)
-        self.forget, self.retain = (
-            self.part(samples[leaving]),
-            self.part(samples.without(uids) if len(uids) else samples),
-        )
+        leaving = np.isin(samples.uids, named(uids, set(samples.uids.tolist())))
+        self.forget, self.retain = self.part(samples[leaving]), self.part(samples[~leaving])
 
     def part(self, samples: Samples) -> Part:
         """Samples as a method sees them."""

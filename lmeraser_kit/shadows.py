@@ -16,12 +16,11 @@ from lmeraser_kit.approximate import unlearn
 from lmeraser_kit.arithmetic import progress
 from lmeraser_kit.backbone import Backbone
 from lmeraser_kit.baselines import build_method
+from lmeraser_kit.eraser import LMEraser
 from lmeraser_kit.files import replace_file
 from lmeraser_kit.problem import Problem
 from lmeraser_kit.samples import Samples, digest
 from lmeraser_kit.tuning import Recipe, cluster_addresses
-
-METHODS = {True: "one prompt", False: "one head"}
 
 
 def halves(n_models: int, n: int, seed: int) -> np.ndarray:
@@ -36,46 +35,56 @@ def shadow_logits(
     inside: np.ndarray,
     ask: Samples,
     recipe: Recipe,
+    method: str = "one head",
+    n_clusters: int = 1,
+    public: Samples | None = None,
     seed: int = 0,
     forget: list[str] | None = None,
-    methods: dict[str, float] | None = None,
+    approximate: dict[str, float] | None = None,
     folder: Path | None = None,
     n_jobs: int | None = None,
 ) -> dict[str, np.ndarray]:
-    """Logits of shadow models; and of what approximate methods make of them.
+    """Logits of shadow models, and of what is left of them after forgetting.
 
     Args:
         backbone: The frozen backbone.
         pool: Samples to train on.
         inside: Who is in which model's training set, bool (n_models, len(pool)).
         ask: Samples whose logits are wanted.
-        recipe: How to tune; with the prompt `none`, heads alone.
+        recipe: How to tune.
+        method: One of `baselines.METHODS`.
+        n_clusters: Number of clusters, where the method has any.
+        public: Public samples, where the method's routing learns from them.
         seed: Model i is tuned with seed + i.
-        forget: Uids of the pool that every model has in its training set, to be forgotten by `methods`.
-        methods: Approximate methods, and the strength of each.
+        forget: Uids that every model has in its training set: they are forgotten, exactly and by `approximate`.
+        approximate: Approximate methods, and the strength of each; for methods of one cluster.
         folder: Where to keep the logits; None for nowhere.
         n_jobs: Models at a time (joblib).
 
     Returns:
-        `trained`, and each of `methods`: (n_models, len(ask), n_classes).
+        `trained`; with `forget` also `exact`, and each of `approximate`: (n_models, len(ask), n_classes).
     """
-    methods = methods or {}
+    approximate = approximate or {}
 
     def one(i: int) -> dict[str, np.ndarray]:
         part = pool[inside[i]]
-        address = digest(
-            *cluster_addresses(backbone, part, recipe, seed + i).values(), ask.digests.tobytes(), forget, methods
-        )
+        made_from = cluster_addresses(backbone, part, recipe, seed + i).values()
+        address = digest(*made_from, ask.digests.tobytes(), method, n_clusters, forget, approximate)
         path = folder / f"{address}.npz" if folder else None
         if path and path.is_file():
             with np.load(path) as kept:
                 return dict(kept)
-        eraser = build_method(METHODS[recipe.prompt != "none"], backbone, 1, recipe, seed=seed + i, verbose=False)
-        problem = Problem(eraser.fit(part), forget or [])
-        asked = problem.part(ask)
-        found = {"trained": problem.predict(problem.start, asked)}
-        for name, strength in methods.items():
-            found[name] = problem.predict(unlearn(name, problem, strength)[0], asked)
+        eraser = build_method(method, backbone, n_clusters, recipe, seed=seed + i, verbose=False)
+        eraser.fit(part, public=public)
+        found = {"trained": _log_probabilities(eraser, ask)}
+        if approximate:
+            problem = Problem(eraser, forget)
+            asked = problem.part(ask)
+            for name, strength in approximate.items():
+                found[name] = problem.predict(unlearn(name, problem, strength)[0], asked)
+        if forget:
+            eraser.forget(forget)
+            found["exact"] = _log_probabilities(eraser, ask)
         if path:
             path.parent.mkdir(parents=True, exist_ok=True)
             replace_file(path, _npz(found))
@@ -84,6 +93,10 @@ def shadow_logits(
     jobs = joblib.Parallel(n_jobs=n_jobs, return_as="generator")(joblib.delayed(one)(i) for i in range(len(inside)))
     models = list(progress(jobs, total=len(inside), desc="shadow models", unit="model"))
     return {name: np.stack([model[name] for model in models]) for name in models[0]}
+
+
+def _log_probabilities(eraser: LMEraser, samples: Samples) -> np.ndarray:
+    return np.log(np.maximum(eraser.predict_proba(samples), np.finfo(float).tiny))
 
 
 def _npz(arrays: dict[str, np.ndarray]) -> bytes:
