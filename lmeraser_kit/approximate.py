@@ -7,7 +7,6 @@ unpartitioned model (one prompt and one head, or the head alone) over the frozen
 
 from __future__ import annotations
 
-import difflib
 import itertools
 import time
 from collections.abc import Callable
@@ -19,6 +18,7 @@ from scipy.sparse.linalg import LinearOperator, cg
 from scipy.special import softmax
 
 from lmeraser_kit.arithmetic import exact_arithmetic
+from lmeraser_kit.baselines import check_methods
 from lmeraser_kit.problem import Parameters, Part, Problem
 from lmeraser_kit.samples import keyed_uniform
 
@@ -182,10 +182,7 @@ def unlearn(name: str, problem: Problem, strength: float = 1.0, **options) -> tu
     Raises:
         ValueError: If the name is unknown; the message names the known ones.
     """
-    if name not in APPROXIMATE:
-        near = difflib.get_close_matches(name, APPROXIMATE, 1)
-        hint = f" Did you mean {near[0]!r}?" if near else ""
-        raise ValueError(f"unknown approximate method {name!r}; one of: {', '.join(APPROXIMATE)}.{hint}")
+    check_methods([name], APPROXIMATE)
     before, started = problem.passed, time.perf_counter()
     with exact_arithmetic(problem.eraser.threads):
         parameters = APPROXIMATE[name](problem, strength, **options)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import difflib
 import math
+from collections.abc import Iterable
 from dataclasses import replace
 
 import numpy as np
@@ -62,12 +63,18 @@ def build_method(name: str, backbone: Backbone, n_clusters: int, recipe: Recipe,
     Raises:
         ValueError: If the name is unknown.
     """
-    if name not in METHODS:
-        near = difflib.get_close_matches(name, METHODS, 1)
-        hint = f" Did you mean {near[0]!r}?" if near else ""
-        raise ValueError(f"unknown method {name!r}; one of: {', '.join(METHODS)}.{hint}")
+    check_methods([name])
     estimator, partition, changes = METHODS[name]
     return estimator(backbone, partition(n_clusters), replace(recipe, **changes), **options)
+
+
+def check_methods(names: list[str], known: Iterable[str] = METHODS) -> None:
+    """Refuse unknown methods before they cost time. Raises ValueError, naming the nearest and all known ones."""
+    for name in names:
+        if name not in known:
+            near = difflib.get_close_matches(name, known, 1)
+            hint = f" Did you mean {near[0]!r}?" if near else ""
+            raise ValueError(f"unknown method {name!r}; one of: {', '.join(known)}.{hint}")
 
 
 def linear_probe(features: np.ndarray, labels: np.ndarray, test_features: np.ndarray) -> np.ndarray:

@@ -208,3 +208,60 @@ def windows(frame: pd.DataFrame) -> Figure:
     ax.set_title("A cluster that several requests hit is tuned once")
     ax.legend(loc="center left", bbox_to_anchor=(1.01, 0.5))
     return figure
+
+
+def peers(frame: pd.DataFrame) -> Figure:
+    """Exact and approximate methods: distance to retraining, and cost, of forgetting one set.
+
+    Args:
+        frame: Columns method, kind (`exact` or `approximate`), KL, sample_gradients, band_KL, retrain_gradients; one
+            row a method (and seed).
+    """
+    order = list(dict.fromkeys(frame["method"]))
+    table = summarise(frame, ["method"], ["KL", "sample_gradients"]).set_index("method").loc[order]
+    kind = frame.groupby("method")["kind"].first()
+    figure, axes = plt.subplots(1, 2, figsize=(15, 0.5 * len(order) + 2), sharey=True)
+    floor = 1e-5
+    for y, method in enumerate(order):
+        approximate = kind[method] == "approximate"
+        colour = "0.55" if approximate else METHOD_STYLES.get(method, (NEUTRAL, ""))[0]
+        for ax, name, least in zip(axes, ("KL", "sample_gradients"), (floor, 1), strict=True):
+            value, interval = max(table.loc[method, f"{name}_mean"], least), table.loc[method, f"{name}_ci95"]
+            error = None if np.isnan(interval) else [[min(interval, value - least)], [interval]]
+            ax.errorbar(value, y, xerr=error, fmt="s" if approximate else "o", color=colour, markersize=10, capsize=5)
+    axes[0].axvspan(floor / 2, frame["band_KL"].mean(), color="0.85", label="retraining against retraining")
+    axes[1].axvline(
+        frame["retrain_gradients"].mean(), color=METHOD_STYLES["one prompt"][0], linewidth=3, label="retraining"
+    )
+    axes[0].set(xscale="log", xlabel=f"KL to retraining (nats; 0 at {floor:g})")
+    axes[1].set(xscale="log", xlabel="sample gradients")
+    axes[0].set_yticks(range(len(order)), [f"{m} ({kind[m]})" for m in order])
+    axes[0].invert_yaxis()
+    for ax in axes:
+        ax.legend(loc="lower center", bbox_to_anchor=(0.5, 1.0))
+    figure.tight_layout()
+    return figure
+
+
+def pareto(frame: pd.DataFrame) -> Figure:
+    """Exact methods: accuracy against what one random request saves, in sample gradients and in seconds.
+
+    Args:
+        frame: Columns method, accuracy, cost_factor_size_biased, times_faster; a row a method (and seed).
+    """
+    measures = {"cost_factor_size_biased": "times cheaper (sample gradients)", "times_faster": "times faster (seconds)"}
+    table = summarise(frame, ["method"], ["accuracy", *measures])
+    figure, axes = plt.subplots(1, 2, figsize=(15, 6), sharey=True)
+    for ax, (name, label) in zip(axes, measures.items(), strict=True):
+        for row in table.to_dict("records"):
+            colour, marker = METHOD_STYLES[row["method"]]
+            ax.errorbar(
+                row[f"{name}_mean"], row["accuracy_mean"], yerr=row["accuracy_ci95"], color=colour, marker=marker,
+                markersize=12, capsize=5, linewidth=2, linestyle="", label=row["method"],
+            )  # fmt: skip
+        ax.set(xscale="log", xlabel=label)
+        ax.xaxis.set_major_formatter("{x:g}x")
+    axes[0].set_ylabel("test accuracy (share)")
+    axes[1].legend(loc="center left", bbox_to_anchor=(1.01, 0.5))
+    figure.suptitle("Exact unlearning: one random request against retraining everything")
+    return figure

@@ -27,6 +27,9 @@ METHOD_STYLES = {  # method: (colour, marker)
     "divided by uids": (_COLOURS[6], "d"),
     "cluster heads": (_COLOURS[2], "s"),
     "hashed clusters": (_COLOURS[1], "D"),
+    "sisa (mean)": (_COLOURS[1], "<"),
+    "sisa (vote)": (_COLOURS[1], ">"),
+    "ridge head": (_COLOURS[4], "*"),
     "one prompt": (_COLOURS[3], "^"),
     "one head": (_COLOURS[4], "v"),
 }
