@@ -97,7 +97,12 @@ def u_lira(unlearned: np.ndarray, retrained: np.ndarray) -> dict[str, float]:
 
     Returns:
         What `evaluate` returns, over all models and samples.
+
+    Raises:
+        ValueError: If there are fewer than 4 models of a kind.
     """
+    if min(len(unlearned), len(retrained)) < 4:
+        raise ValueError(f"U-LiRA needs 4 models of each kind, and has {len(unlearned)} and {len(retrained)}")
     scores = ([], [])
     for fold in (0, 1):
         (m_in, s_in), (m_out, s_out) = ((x[fold::2].mean(axis=0), _spread(x[fold::2])) for x in (unlearned, retrained))

@@ -69,6 +69,8 @@ def test_u_lira_tells_apart_what_differs_and_nothing_else():
     assert within(attacks.u_lira(base[0], base[1]))
     shifted = attacks.u_lira(base[0] + 2, base[1])
     assert within(shifted, stats.norm.cdf(2 / np.sqrt(2)), errors=5)
+    with pytest.raises(ValueError, match="needs 4 models of each kind, and has 3 and 40"):
+        attacks.u_lira(base[0, :3], base[1])
     low, high = attacks.u_lira_band(base[0])
     assert low < 0.5 < high < 0.6 < shifted["auc"]
 
