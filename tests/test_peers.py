@@ -1,0 +1,217 @@
+"""Peers: exact ones are exact, approximate ones do what their formula says, shadow models are the method's own."""
+
+import itertools
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+
+from lmeraser_kit import HashClusters, LMEraser, Recipe, SingleCluster, distances
+from lmeraser_kit.approximate import APPROXIMATE, newton_removal, relearn_steps, salun, ssd, unlearn
+from lmeraser_kit.baselines import METHODS, build_method
+from lmeraser_kit.files import StoreError
+from lmeraser_kit.problem import Problem
+from lmeraser_kit.ridge import RidgeEraser
+from lmeraser_kit.shadows import halves, shadow_logits
+from lmeraser_kit.store import Store
+
+EXACT = [name for name in METHODS if name != "published routing"]
+
+
+@pytest.fixture
+def one_head(make_eraser, private):
+    return make_eraser(SingleCluster(), recipe={"prompt": "none", "shift": 0.0, "epochs": 4}).fit(private)
+
+
+@pytest.fixture
+def one_prompt(make_eraser, private):
+    return make_eraser(SingleCluster(), recipe={"shift": 0.0, "epochs": 3}).fit(private)
+
+
+# --- exact
+
+
+@pytest.mark.parametrize("name", EXACT)
+def test_every_exact_method_forgets_exactly(name, backbone, private, split):
+    def build():
+        return build_method(name, backbone, 4, Recipe(epochs=2), seed=3, verbose=False)
+
+    eraser = build().fit(private[:60], public=split.public)
+    eraser.forget(private.uids[:5])
+    eraser.add(private[60:63])
+    eraser.forget(private.uids[60])
+    assert eraser.verify() == build().fit(private[5:60] + private[61:63], public=split.public).state_hash()
+
+
+def test_sisas_vote_counts_shards_and_its_mean_their_probabilities(make_eraser, private, split):
+    mean, vote = (make_eraser(HashClusters(3, vote=v), recipe={"slices": 2}).fit(private) for v in ("mean", "majority"))
+    shards = [mean.state_.models[k] for k in sorted(mean.state_.models)]
+    assert all(a.digest == b.digest for a, b in zip(shards, vote.state_.models.values(), strict=True))
+    votes = vote.predict_proba(split.test[:30]) * 3
+    np.testing.assert_allclose(votes, votes.round(), atol=1e-9)
+    assert not np.allclose(mean.predict_proba(split.test[:30]), votes / 3)
+
+
+def test_sisa_costs_its_formula():
+    """`(N/S + 1/(2S) - 1) m - m^2/(2S)`: m requests one after another, each for any of S equal shards (by simulation)."""
+    n, s, m, rng = 400, 8, 60, np.random.default_rng(0)
+    costs = []
+    for _ in range(400):
+        sizes, cost = np.full(s, n // s), 0
+        for shard in rng.integers(0, s, m):
+            sizes[shard] -= 1
+            cost += sizes[shard]
+        costs.append(cost)
+    expected = (n / s + 1 / (2 * s) - 1) * m - m**2 / (2 * s)
+    assert abs(np.mean(costs) - expected) < 4 * np.std(costs) / np.sqrt(len(costs))
+
+
+def test_a_second_deletion_in_a_shard_does_not_bring_the_first_back(backbone, private):
+    sisa = build_method("sisa (mean)", backbone, 3, Recipe(epochs=2), seed=3, verbose=False).fit(private[:60])
+    shard = sisa.state_.clusters_of()
+    first, second = [uid for uid in shard if shard[uid] == shard[private.uids[0]]][:2]
+    sisa.forget(first)
+    sisa.forget(second)
+    assert {first, second}.isdisjoint(sisa.state_.samples.uids)
+    fresh = build_method("sisa (mean)", backbone, 3, Recipe(epochs=2), seed=3, verbose=False)
+    assert sisa.state_hash() == fresh.fit(private[:60].without([first, second])).state_hash()
+
+
+def test_the_ridge_head_is_the_solution_over_all_samples(backbone, private, split, tmp_path):
+    ridge = RidgeEraser(backbone, HashClusters(5), Recipe(prompt="none"), verbose=False).fit(private)
+    x = np.c_[backbone.features(private.images), np.ones(len(private))].astype(float)
+    gram = x.T @ x
+    l2 = 1e-3 * np.trace(gram) / len(gram)
+    expected = np.linalg.solve(gram + l2 * np.eye(len(gram)), x.T @ np.eye(10)[private.labels])
+    np.testing.assert_allclose(ridge.head(), expected, rtol=1e-5, atol=1e-7)
+    receipt = ridge.forget(private.uids[0])
+    assert len(receipt.clusters_tuned) == 1 and ridge.score(split.test) > 0.5
+    ridge.forget(private.uids[1:])
+    with pytest.raises(ValueError, match="no private sample is held"):
+        ridge.predict(split.test)
+    with pytest.raises(StoreError, match="keeps an LMEraser"):
+        Store.create(tmp_path / "ridge", ridge, private)
+
+
+def test_a_head_on_features_that_do_not_change_is_tuned_on_them(make_eraser, private, monkeypatch):
+    counted = itertools.count()
+    call = type(make_eraser().backbone).__call__
+    eraser = make_eraser(SingleCluster(), recipe={"prompt": "none", "shift": 0.0, "epochs": 9})
+    monkeypatch.setattr(type(eraser.backbone), "__call__", lambda self, views: (next(counted), call(self, views))[1])
+    eraser.fit(private)
+    assert next(counted) == 2 and eraser.receipt_.sample_gradients == 9 * len(private)
+
+
+# --- approximate
+
+
+@pytest.mark.parametrize("name", APPROXIMATE)
+@pytest.mark.parametrize("kind", ["one_head", "one_prompt"])
+def test_every_approximate_method_changes_the_model_and_is_not_exact(name, kind, request, private, make_eraser):
+    eraser = request.getfixturevalue(kind)
+    before = eraser.state_hash()
+    problem = Problem(eraser, private.uids[:12].tolist())
+    strength = 20.0 if name == "ssd" else 1.0
+    after, cost = unlearn(name, problem, strength)
+    assert cost["sample_gradients"] > 0 and cost["seconds"] > 0
+    assert any((after[key] != problem.start[key]).any() for key in after)
+    again, _ = unlearn(name, Problem(eraser, private.uids[:12].tolist()), strength)
+    assert all(torch.equal(after[key], again[key]) for key in after)  # keyed randomness only
+    retrained = make_eraser(SingleCluster(), recipe=vars(eraser.recipe)).fit(private[12:])
+    assert not torch.equal(after["weight"], Problem(retrained, []).start["weight"])
+    assert eraser.state_hash() == before
+
+
+def test_what_each_loss_pulls_at(one_head, private):
+    problem = Problem(one_head, private.uids[:12].tolist())
+
+    def loss(parameters, part):
+        return distances.cross_entropy(problem.predict(parameters, part), part.labels.numpy()).mean()
+
+    start = {part: loss(problem.start, getattr(problem, part)) for part in ("forget", "retain")}
+    assert loss(unlearn("fine-tune", problem)[0], problem.retain) < start["retain"]
+    assert loss(unlearn("gradient ascent", problem, 10.0)[0], problem.forget) > start["forget"]
+    for name in ("random label", "salun", "scrub"):
+        assert loss(unlearn(name, problem)[0], problem.forget) > loss(unlearn("fine-tune", problem)[0], problem.forget)
+    assert loss(unlearn("neggrad+", problem, 1.0)[0], problem.retain) < start["retain"]
+
+
+def test_salun_moves_half_of_the_entries(one_prompt, private):
+    problem = Problem(one_prompt, private.uids[:12].tolist())
+    after = salun(problem, 1.0, epochs=1)
+    moved = sum((after[key] != problem.start[key]).sum().item() for key in after)
+    total = sum(p.numel() for p in after.values())
+    assert 0.45 * total < moved <= 0.5 * total + 1
+
+
+def test_ssd_only_shrinks(one_head, private):
+    problem = Problem(one_head, private.uids[:12].tolist())
+    after = ssd(problem, strength=20.0)
+    for key, value in after.items():
+        assert (value.abs() <= problem.start[key].abs() + 1e-12).all()
+
+
+def test_newton_removal_is_exact_where_the_loss_is_minimal(one_head, private):
+    """At the minimum of an l2-regularised logistic loss one step gets almost to the minimum without the sample."""
+    problem, l2 = Problem(one_head, private.uids[:1].tolist()), 1e-2
+
+    def minimum(parts):
+        x = torch.cat([part.inputs for part in parts]).double()
+        y = torch.cat([part.labels for part in parts])
+        w = torch.zeros(10, x.shape[1] + 1, dtype=torch.float64, requires_grad=True)
+        x = torch.cat([x, torch.ones(len(x), 1, dtype=torch.float64)], 1)
+        optimiser = torch.optim.LBFGS([w], max_iter=500, tolerance_grad=1e-12, line_search_fn="strong_wolfe")
+
+        def closure():
+            optimiser.zero_grad()
+            loss = F.cross_entropy(x @ w.T, y, reduction="sum") + 0.5 * l2 * len(x) * (w**2).sum()
+            loss.backward()
+            return loss
+
+        optimiser.step(closure)
+        return w.detach()
+
+    with_it, without_it = minimum((problem.forget, problem.retain)), minimum((problem.retain,))
+    problem.start = {"weight": with_it[:, :-1].float(), "bias": with_it[:, -1].float()}
+    after = newton_removal(problem, l2=l2)
+    after = torch.cat([after["weight"], after["bias"][:, None]], 1).double()
+    assert (after - without_it).norm() < 0.1 * (with_it - without_it).norm()
+
+
+def test_relearning_takes_no_step_where_nothing_was_lost(one_head, private):
+    problem = Problem(one_head, private.uids[:30].tolist())
+    assert relearn_steps(problem, problem.start, accuracy=0.0) == 0
+    blank = {key: torch.zeros_like(value) for key, value in problem.start.items()}
+    steps = relearn_steps(problem, blank, accuracy=0.3)
+    assert 0 < steps < 100 and relearn_steps(problem, blank, accuracy=1.1, most=7) == 7
+
+
+def test_unknown_names_list_the_known_ones(one_head, backbone, private, make_eraser):
+    with pytest.raises(ValueError, match=r"unknown method 'salum'; one of: fine-tune, .*Did you mean 'salun'\?"):
+        unlearn("salum", Problem(one_head, private.uids[:2].tolist()))
+    with pytest.raises(ValueError, match=r"unknown method 'sisa mean'; one of: lmeraser, .*Did you mean 'sisa"):
+        build_method("sisa mean", backbone, 4, Recipe())
+    with pytest.raises(ValueError, match="take one cluster, and there are 3"):
+        Problem(make_eraser(HashClusters(3)).fit(private), [])
+
+
+# --- shadow models
+
+
+def test_shadow_models_are_the_methods_own_and_are_kept(backbone, private, split, tmp_path):
+    recipe, forget = Recipe(prompt="none", epochs=2), private.uids[:6].tolist()
+    inside = halves(4, len(private), seed=0)
+    assert (inside.sum(axis=0) == 2).all()
+    inside[:, :6] = True
+    options = {"seed": 7, "forget": forget, "approximate": {"newton": 1.0}, "folder": tmp_path}
+    found = shadow_logits(backbone, private, inside, split.test[:20], recipe, **options)
+    alone = LMEraser(backbone, SingleCluster(), recipe, seed=9, verbose=False).fit(private[inside[2]])
+    np.testing.assert_allclose(found["trained"][2], np.log(alone.predict_proba(split.test[:20])), rtol=1e-6)
+    alone.forget(forget)
+    np.testing.assert_allclose(found["exact"][2], np.log(alone.predict_proba(split.test[:20])), rtol=1e-6)
+    assert found["newton"].shape == (4, 20, 10) and len(list(tmp_path.iterdir())) == 4
+    kept = {path: path.stat().st_mtime_ns for path in tmp_path.iterdir()}
+    again = shadow_logits(backbone, private, inside, split.test[:20], recipe, **options)
+    assert all((again[name] == found[name]).all() for name in found)
+    assert kept == {path: path.stat().st_mtime_ns for path in tmp_path.iterdir()}  # resumed, not done again
