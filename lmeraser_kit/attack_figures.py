@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
@@ -40,6 +42,34 @@ def losses(groups: dict[str, np.ndarray]) -> Figure:
         ax.legend(loc="upper left")
     axes[-1, 0].set_xlabel("loss of the forget set (nats)")
     axes[0, 0].set_title("Losses of those who left")
+    return figure
+
+
+def epsilons(groups: dict[str, np.ndarray]) -> Figure:
+    """Per-example epsilon: the share of people with at least so much; `retrained` is the yardstick, in grey.
+
+    Args:
+        groups: Method -> epsilons, (N,); infinite ones count as beyond the axis.
+    """
+    figure, ax = plt.subplots(figsize=(11, 6))
+    dashes = itertools.cycle(
+        ["--", ":", "-.", (0, (1, 1)), (0, (5, 1)), (0, (8, 2, 1, 2)), (0, (3, 1, 1, 1)), (0, (6, 4))]
+    )
+    finite = np.concatenate([values[np.isfinite(values)] for values in groups.values()])
+    most = 1.05 * finite.max(initial=0.1)
+    for name, values in groups.items():
+        x = np.sort(np.minimum(values, 2 * most))
+        share = np.arange(len(x), -1, -1) / len(x)  # at least so much; 0 beyond the last
+        if name == "retrained":
+            style = {"color": "0.8", "linewidth": 12, "zorder": 1}
+        elif name in METHOD_STYLES:
+            style = {"color": METHOD_STYLES[name][0], "linewidth": 3}
+        else:
+            style = {"linestyle": next(dashes), "linewidth": 2, "color": "0.45"}
+        ax.step(np.r_[0, x, x[-1]], np.r_[1, share], where="pre", label=name, **style)
+    ax.set(xlabel="per-example epsilon, at least (nats)", ylabel="share of the forget set", xlim=(0, most))
+    ax.set_title("How well can one person's leaving be told?")
+    ax.legend(loc="center left", bbox_to_anchor=(1.01, 0.5))
     return figure
 
 

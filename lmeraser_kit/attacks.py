@@ -16,6 +16,8 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 FALSE_POSITIVES = (0.001, 0.01)
+MEMBERSHIP = ("lira online", "lira offline", "rmia", "loss", "logistic")  # who was in?
+ATTACKS = (*MEMBERSHIP, "u-lira", "canaries", "prototypes", "before-after")  # what 08_attacks has
 
 
 def evaluate(members: np.ndarray, others: np.ndarray) -> dict[str, float]:
@@ -42,21 +44,23 @@ def loss_attack(members: np.ndarray, others: np.ndarray) -> dict[str, float]:
     return evaluate(-np.asarray(members), -np.asarray(others))
 
 
-def logistic_attack(members: np.ndarray, others: np.ndarray, seed: int = 0) -> dict[str, float]:
+def logistic_scores(log_probabilities: np.ndarray, inside: np.ndarray, seed: int = 0) -> np.ndarray:
     """A classifier that is shown some members and others: cross-validated logistic regression, the teaching version.
 
     Args:
-        members: Log probabilities of members, sorted or not, (N, n_classes).
-        others: Those of others, (M, n_classes).
+        log_probabilities: What the attacked model says of each sample, (N, n_classes); classes are sorted by it.
+        inside: Who was in, bool (N,); a fifth of the samples is scored by a classifier that has seen the rest.
         seed: Divides them into folds.
+
+    Returns:
+        Scores, (N,).
     """
-    x = np.sort(np.r_[members, others], axis=1)
-    y = np.r_[np.ones(len(members)), np.zeros(len(others))]
-    order = np.random.default_rng(seed).permutation(len(y))
+    order = np.random.default_rng(seed).permutation(len(inside))
     model = make_pipeline(StandardScaler(), LogisticRegression(max_iter=1000))
-    scores = np.empty(len(y))
-    scores[order] = cross_val_predict(model, x[order], y[order], cv=5, method="decision_function")
-    return evaluate(scores[y == 1], scores[y == 0])
+    scores = np.empty(len(inside))
+    x = np.sort(log_probabilities, axis=1)[order]
+    scores[order] = cross_val_predict(model, x, inside[order], cv=5, method="decision_function")
+    return scores
 
 
 def lira_online(target: np.ndarray, shadows: np.ndarray, inside: np.ndarray) -> np.ndarray:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import difflib
 import math
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import replace
 
 import numpy as np
@@ -24,29 +24,33 @@ from lmeraser_kit.tuning import Recipe
 NO_PROMPT = {"prompt": "none"}
 SLICED = {"slices": 4}
 
+
+def _divided(divide_by: str) -> Callable:
+    return lambda k: HierarchicalClusters(k, max_share=1 / k, divide_by=divide_by)
+
+
 # name: (estimator, partition for a number of clusters, what is changed in the recipe)
 METHODS = {
-    "lmeraser": (LMEraser, HierarchicalClusters, {}),  # a prompt and a head per cluster, routed by public prototypes
-    "divided clusters": (
-        LMEraser,
-        lambda k: HierarchicalClusters(k, max_share=1 / k),
-        {},
-    ),  # by features
-    "divided by uids": (LMEraser, lambda k: HierarchicalClusters(k, max_share=1 / k, divide_by="uids"), {}),
-    "private routing": (LMEraser, lambda k: HierarchicalClusters(k, fit_on="private"), {}),  # prototypes fitted again
-    "published routing": (LMEraser, lambda k: HierarchicalClusters(k, fit_on="private-once"), {}),  # kept: not exact
-    "hyperplanes": (
-        LMEraser,
-        lambda k: HyperplaneClusters(max(1, round(math.log2(k)))),
-        {},
-    ),  # a power of 2
-    "cluster heads": (LMEraser, HierarchicalClusters, NO_PROMPT),  # LMEraser without prompts
-    "hashed clusters": (LMEraser, HashClusters, {}),  # a prompt and a head per shard
-    "sisa (mean)": (LMEraser, HashClusters, SLICED),  # Bourtoule et al. 2021: shards, slices, and an aggregate
+    # a prompt and a head per cluster, routed by public prototypes; then clusters larger than N / K divided
+    "lmeraser": (LMEraser, HierarchicalClusters, {}),
+    "divided clusters": (LMEraser, _divided("features"), {}),
+    "divided by uids": (LMEraser, _divided("uids"), {}),
+    # private prototypes: fitted again at every request; fitted once and kept, as published (not exact)
+    "private routing": (LMEraser, lambda k: HierarchicalClusters(k, fit_on="private"), {}),
+    "published routing": (LMEraser, lambda k: HierarchicalClusters(k, fit_on="private-once"), {}),
+    # 2^b clusters, the nearest power of two
+    "hyperplanes": (LMEraser, lambda k: HyperplaneClusters(max(1, round(math.log2(k)))), {}),
+    # LMEraser without prompts
+    "cluster heads": (LMEraser, HierarchicalClusters, NO_PROMPT),
+    # a prompt and a head per shard; SISA (Bourtoule et al. 2021): with slices, and an aggregate
+    "hashed clusters": (LMEraser, HashClusters, {}),
+    "sisa (mean)": (LMEraser, HashClusters, SLICED),
     "sisa (vote)": (LMEraser, lambda k: HashClusters(k, vote="majority"), SLICED),
+    # nothing divided: a request retrains everything; without a prompt, the linear probe by SGD
     "one prompt": (LMEraser, lambda k: SingleCluster(), {}),
-    "one head": (LMEraser, lambda k: SingleCluster(), NO_PROMPT),  # linear probe by SGD
-    "ridge head": (RidgeEraser, HashClusters, NO_PROMPT),  # closed form, from exact statistics
+    "one head": (LMEraser, lambda k: SingleCluster(), NO_PROMPT),
+    # closed form, from exact statistics
+    "ridge head": (RidgeEraser, HashClusters, NO_PROMPT),
 }
 
 
@@ -68,13 +72,13 @@ def build_method(name: str, backbone: Backbone, n_clusters: int, recipe: Recipe,
     return estimator(backbone, partition(n_clusters), replace(recipe, **changes), **options)
 
 
-def check_methods(names: list[str], known: Iterable[str] = METHODS) -> None:
-    """Refuse unknown methods before they cost time. Raises ValueError, naming the nearest and all known ones."""
+def check_methods(names: list[str], known: Iterable[str] = METHODS, what: str = "method") -> None:
+    """Refuse unknown names before they cost time. Raises ValueError, naming the nearest and all known ones."""
     for name in names:
         if name not in known:
             near = difflib.get_close_matches(name, known, 1)
             hint = f" Did you mean {near[0]!r}?" if near else ""
-            raise ValueError(f"unknown method {name!r}; one of: {', '.join(known)}.{hint}")
+            raise ValueError(f"unknown {what} {name!r}; one of: {', '.join(known)}.{hint}")
 
 
 def linear_probe(features: np.ndarray, labels: np.ndarray, test_features: np.ndarray) -> np.ndarray:

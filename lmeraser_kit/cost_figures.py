@@ -6,6 +6,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
+from matplotlib.ticker import LogLocator, NullLocator
 
 from lmeraser_kit.figures import METHOD_STYLES, NEUTRAL
 from lmeraser_kit.metrics import slice_cost_share, summarise
@@ -214,12 +215,13 @@ def peers(frame: pd.DataFrame) -> Figure:
     """Exact and approximate methods: distance to retraining, and cost, of forgetting one set.
 
     Args:
-        frame: Columns method, kind (`exact` or `approximate`), KL, sample_gradients, band_KL, retrain_gradients; one
-            row a method (and seed).
+        frame: Columns method, kind (`exact` or `approximate`), KL, sample_gradients, gradients_of_one (for exact
+            methods), band_KL, retrain_gradients; one row a method (and seed).
     """
     order = list(dict.fromkeys(frame["method"]))
     table = summarise(frame, ["method"], ["KL", "sample_gradients"]).set_index("method").loc[order]
     kind = frame.groupby("method")["kind"].first()
+    one = frame.groupby("method")["gradients_of_one"].mean()
     figure, axes = plt.subplots(1, 2, figsize=(15, 0.5 * len(order) + 2), sharey=True)
     floor = 1e-5
     for y, method in enumerate(order):
@@ -229,6 +231,9 @@ def peers(frame: pd.DataFrame) -> Figure:
             value, interval = max(table.loc[method, f"{name}_mean"], least), table.loc[method, f"{name}_ci95"]
             error = None if np.isnan(interval) else [[min(interval, value - least)], [interval]]
             ax.errorbar(value, y, xerr=error, fmt="s" if approximate else "o", color=colour, markersize=10, capsize=5)
+        axes[1].plot(one[method], y, "o", color=colour, markersize=11, fillstyle="none", markeredgewidth=2.5)
+    axes[1].plot([], [], "o", color=NEUTRAL, markersize=10, label="whole set")
+    axes[1].plot([], [], "o", color=NEUTRAL, markersize=11, fillstyle="none", markeredgewidth=2.5, label="one person")
     axes[0].axvspan(floor / 2, frame["band_KL"].mean(), color="0.85", label="retraining against retraining")
     axes[1].axvline(
         frame["retrain_gradients"].mean(), color=METHOD_STYLES["one prompt"][0], linewidth=3, label="retraining"
@@ -238,7 +243,7 @@ def peers(frame: pd.DataFrame) -> Figure:
     axes[0].set_yticks(range(len(order)), [f"{m} ({kind[m]})" for m in order])
     axes[0].invert_yaxis()
     for ax in axes:
-        ax.legend(loc="lower center", bbox_to_anchor=(0.5, 1.0))
+        ax.legend(loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=3, fontsize=14)
     figure.tight_layout()
     return figure
 
@@ -260,6 +265,8 @@ def pareto(frame: pd.DataFrame) -> Figure:
                 markersize=12, capsize=5, linewidth=2, linestyle="", label=row["method"],
             )  # fmt: skip
         ax.set(xscale="log", xlabel=label)
+        ax.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+        ax.xaxis.set_minor_locator(NullLocator())
         ax.xaxis.set_major_formatter("{x:g}x")
     axes[0].set_ylabel("test accuracy (share)")
     axes[1].legend(loc="center left", bbox_to_anchor=(1.01, 0.5))

@@ -29,7 +29,7 @@ METHOD_STYLES = {  # method: (colour, marker)
     "hashed clusters": (_COLOURS[1], "D"),
     "sisa (mean)": (_COLOURS[1], "<"),
     "sisa (vote)": (_COLOURS[1], ">"),
-    "ridge head": (_COLOURS[4], "*"),
+    "ridge head": ("black", "*"),
     "one prompt": (_COLOURS[3], "^"),
     "one head": (_COLOURS[4], "v"),
 }

@@ -14,7 +14,7 @@ from lmeraser_kit.state import State
 def class_probabilities(
     backbone: Backbone, state: State, mask: np.ndarray, images: np.ndarray, threads: int = 1
 ) -> np.ndarray:
-    """Class probabilities: one routing pass, one prompted pass for every vote, heads by one batched product.
+    """Class probabilities: one routing pass, one prompted pass for every vote (none without prompts), batched heads.
 
     Args:
         backbone: The frozen backbone.
@@ -33,21 +33,22 @@ def class_probabilities(
     if not state.models:
         raise ValueError("no cluster has a model: no private sample is held (any more); add some first")
     available = np.array(sorted(state.models))
-    features = backbone.features(images, threads) if state.routing.uses_features else None
+    prompted = bool(mask.any())
+    features = backbone.features(images, threads) if state.routing.uses_features or not prompted else None
     votes = np.broadcast_to(state.routing.votes(features, available), (len(images), len(available)))
     rows, columns = np.nonzero(votes)
     prompts, weights, biases = (
         torch.from_numpy(np.stack([getattr(state.models[k], name) for k in available])).to(backbone.device)
         for name in ("prompt", "weight", "bias")
     )
-    canvases = torch.stack([prompt_canvas(prompt, mask) for prompt in prompts])
     majority = getattr(state.routing, "vote", "mean") == "majority"
     probabilities = np.zeros((len(images), weights.shape[1]))
+    clean = None if prompted else torch.from_numpy(features).to(backbone.device)
     with exact_arithmetic(threads), torch.inference_mode():
         for start in range(0, len(rows), FEATURE_BATCH):
             i, k = rows[start : start + FEATURE_BATCH], columns[start : start + FEATURE_BATCH]
-            prompted = backbone(backbone.views(images[i]) + canvases[k])
-            logits = torch.bmm(weights[k], prompted[:, :, None])[:, :, 0] + biases[k]
+            seen = backbone(backbone.views(images[i]) + prompt_canvas(prompts[k], mask)) if prompted else clean[i]
+            logits = torch.bmm(weights[k], seen[:, :, None])[:, :, 0] + biases[k]
             found = logits.cpu().double().softmax(dim=1).numpy()
             if majority:
                 found = np.eye(found.shape[1])[found.argmax(axis=1)]

@@ -45,14 +45,15 @@ def prompt_mask(kind: str, share: float, size: int, seed: int = 0) -> np.ndarray
 
 
 def prompt_canvas(prompt: torch.Tensor, mask: np.ndarray) -> torch.Tensor:
-    """A prompt as an image that can be added to a view; gradients flow to the prompt.
+    """A prompt, or one for each sample, as an image that can be added to a view; gradients flow to the prompt.
 
     Args:
-        prompt: Values of the prompted pixels, (3, P).
+        prompt: Values of the prompted pixels, (..., 3, P).
         mask: Which pixels they are, bool (S, S) with P true ones.
 
     Returns:
-        Zero outside the mask, (3, S, S).
+        Zero outside the mask, (..., 3, S, S).
     """
     where = torch.from_numpy(np.flatnonzero(mask)).to(prompt.device)
-    return prompt.new_zeros(3, mask.size).index_copy(1, where, prompt).view(3, *mask.shape)
+    canvas = prompt.new_zeros(*prompt.shape[:-1], mask.size).index_copy(-1, where, prompt)
+    return canvas.view(*prompt.shape[:-1], *mask.shape)

@@ -59,7 +59,8 @@ def collect(root: Path | str, notebook: str, table: str | None = None, only: lis
     Args:
         root: A profile's folder, results/PROFILE.
         notebook: The notebook's name, without `.ipynb`.
-        table: A CSV that each run wrote, such as `requests.csv`; by default one row a run, from its metrics.
+        table: A CSV that runs wrote, such as `requests.csv` (those without it are left out); by default one row a
+            run, from its metrics.
         only: Runs that count, as for `manifests`.
 
     Returns:
@@ -69,6 +70,8 @@ def collect(root: Path | str, notebook: str, table: str | None = None, only: lis
     for folder, manifest in manifests(root, notebook, only).items():
         if table is None:
             rows = pd.DataFrame([json.loads((folder / "metrics.json").read_text())["metrics"]])
+        elif not (folder / table).is_file():
+            continue
         else:
             rows = pd.read_csv(folder / table)
         parameters = {name: value for name, value in manifest["parameters"].items() if name not in rows}

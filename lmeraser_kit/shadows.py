@@ -23,6 +23,24 @@ from lmeraser_kit.samples import Samples, digest
 from lmeraser_kit.tuning import Recipe, cluster_addresses
 
 
+class RememberedFeatures(Backbone):
+    """A backbone that computes an image's features once. For attackers alone: it forgets nobody."""
+
+    def __init__(self, backbone: Backbone):
+        self.__dict__.update(backbone.__dict__, known={})
+
+    def __reduce__(self) -> tuple:
+        return RememberedFeatures, (Backbone(*self.__getstate__()["args"]),)
+
+    def features(self, images: np.ndarray, threads: int = 1, show_progress: bool = False) -> np.ndarray:
+        """As for `Backbone`, and the same bits."""
+        pixels = [image.tobytes() for image in images]
+        new = [i for i, image in enumerate(pixels) if image not in self.known]
+        if new:
+            self.known |= zip([pixels[i] for i in new], super().features(images[new], threads), strict=True)
+        return np.stack([self.known[image] for image in pixels]) if pixels else super().features(images, threads)
+
+
 def halves(n_models: int, n: int, seed: int) -> np.ndarray:
     """Who is in which shadow model's training set: every sample in exactly half of the models, bool (n_models, n)."""
     rng = np.random.default_rng(seed)
@@ -64,7 +82,7 @@ def shadow_logits(
     Returns:
         `trained`; with `forget` also `exact`, and each of `approximate`: (n_models, len(ask), n_classes).
     """
-    approximate = approximate or {}
+    approximate, backbone = approximate or {}, RememberedFeatures(backbone)
 
     def one(i: int) -> dict[str, np.ndarray]:
         part = pool[inside[i]]

@@ -6,6 +6,7 @@ from scipy import stats
 from scipy.special import log_softmax
 
 from lmeraser_kit import attacks, distances
+from lmeraser_kit.baselines import check_methods
 
 RNG = np.random.default_rng
 
@@ -101,8 +102,12 @@ def test_the_teaching_attacks_catch_a_memorising_model():
     rng = RNG(0)
     remembered = log_softmax(np.eye(10)[rng.integers(0, 10, 80)] * 9 + rng.standard_normal((80, 10)), axis=1)
     unsure = log_softmax(rng.standard_normal((80, 10)), axis=1)
-    assert attacks.logistic_attack(remembered, unsure)["auc"] > 0.95
-    assert within(attacks.logistic_attack(unsure[:40], unsure[40:]))
+    inside = np.arange(160) < 80
+    scores = attacks.logistic_scores(np.r_[remembered, unsure], inside)
+    assert attacks.evaluate(scores[inside], scores[~inside])["auc"] > 0.95
+    inside = np.arange(80) < 40
+    scores = attacks.logistic_scores(unsure, inside)
+    assert within(attacks.evaluate(scores[inside], scores[~inside]))
     labels = remembered.argmax(axis=1)
     losses = distances.cross_entropy(remembered, labels), distances.cross_entropy(unsure, rng.integers(0, 10, 80))
     assert attacks.loss_attack(*losses)["auc"] > 0.95
@@ -168,3 +173,8 @@ def test_klom_is_zero_for_the_same_models_and_grows():
     counted = distances.klom(np.array([[0.0]] * 3 + [[1.0]]), np.array([[0.0]] + [[1.0]] * 3), bins=2)
     p, q = np.array([4, 2]) / 6, np.array([2, 4]) / 6
     assert counted[0] == pytest.approx((p * np.log(p / q)).sum())
+
+
+def test_an_unknown_attack_is_refused_with_the_known_ones():
+    with pytest.raises(ValueError, match=r"unknown attack 'lira'; one of: lira online, .*before-after"):
+        check_methods(["u-lira", "lira"], attacks.ATTACKS, "attack")

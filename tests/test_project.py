@@ -7,6 +7,7 @@ import tomllib
 from pathlib import Path
 
 import nbformat
+import pandas as pd
 import papermill
 import pytest
 import yaml
@@ -133,3 +134,19 @@ def test_notebooks_are_stripped_parameterised_and_short(path):
     assert len(found) == len(lines) and all(about["help"] for about in found.values())
     lengths = sorted(len(cell.source.splitlines()) for cell in code[1:])
     assert lengths[len(lengths) // 2] <= 8 and lengths[-1] <= 20
+
+
+def readme_rows():
+    """The README's table of exact methods, made of the committed tables."""
+    peers = pd.read_csv(ROOT / "results" / "quick" / "tables" / "peers.csv")
+    for row in peers[peers["kind"] == "exact"].sort_values("cost_factor_size_biased_mean").to_dict("records"):
+        accuracy = f"{row['accuracy_mean']:.3f} ± {row['accuracy_ci95']:.3f}"
+        faster = row["retrain_seconds_mean"] / row["seconds_of_one_mean"]
+        yield f"| {row['method']} | {accuracy} | {row['cost_factor_size_biased_mean']:.1f} | {faster:.1f} |"
+
+
+def test_the_readme_quotes_the_committed_table():
+    rows, readme = list(readme_rows()), (ROOT / "README.md").read_text()
+    assert len(rows) >= 8
+    for row in rows:
+        assert row in readme, row
