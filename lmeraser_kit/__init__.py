@@ -14,7 +14,7 @@ _HOME = {
     "HyperplaneClusters": "clustering",
     "LMEraser": "eraser",
     "Receipt": "state",
-    "Recipe": "tuning",
+    "Recipe": "recipe",
     "Samples": "samples",
     "SingleCluster": "clustering",
     "Store": "store",

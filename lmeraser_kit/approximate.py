@@ -26,7 +26,7 @@ from lmeraser_kit.samples import keyed_uniform
 def fine_tune(problem: Problem, strength: float = 1.0, epochs: int = 10) -> Parameters:
     """Go on with those who stay (published: 10 epochs at a tenth of the training rate)."""
     parameters = problem.copy()
-    optimiser = problem.sgd(parameters, 0.1 * strength)
+    optimiser = problem.optimiser(parameters, 0.1 * strength)
     for epoch in range(epochs):
         for inputs, labels in problem.retain.batches(problem.seed, epoch):
             _step(optimiser, F.cross_entropy(problem.logits(parameters, inputs), labels))
@@ -36,7 +36,7 @@ def fine_tune(problem: Problem, strength: float = 1.0, epochs: int = 10) -> Para
 def gradient_ascent(problem: Problem, strength: float = 1.0, epochs: int = 5) -> Parameters:
     """Climb the loss of those who leave (in Unlearn-Saliency's code at 5e-4, for a training rate of 0.1)."""
     parameters = problem.copy()
-    optimiser = problem.sgd(parameters, 0.005 * strength)
+    optimiser = problem.optimiser(parameters, 0.005 * strength)
     for epoch in range(epochs):
         for inputs, labels in problem.forget.batches(problem.seed, epoch):
             _step(optimiser, -F.cross_entropy(problem.logits(parameters, inputs), labels))
@@ -46,7 +46,7 @@ def gradient_ascent(problem: Problem, strength: float = 1.0, epochs: int = 5) ->
 def neg_grad_plus(problem: Problem, strength: float = 1.0, epochs: int = 10, alpha: float = 0.95) -> Parameters:
     """NegGrad+ (Kurmanji et al. 2023): `alpha CE(retain) - (1 - alpha) CE(forget)`."""
     parameters = problem.copy()
-    optimiser = problem.sgd(parameters, 0.1 * strength)
+    optimiser = problem.optimiser(parameters, 0.1 * strength)
     for epoch in range(epochs):
         leaving = itertools.cycle(problem.forget.batches(problem.seed, epoch))
         for inputs, labels in problem.retain.batches(problem.seed, epoch):
@@ -63,7 +63,7 @@ def random_label(problem: Problem, strength=1.0, epochs: int = 10, only: Paramet
     `only` may restrict the change to some entries of the parameters: 1 for those that change, 0 for the others.
     """
     parameters = problem.copy()
-    optimiser = problem.sgd(parameters, 0.13 * strength)
+    optimiser = problem.optimiser(parameters, 0.13 * strength)
     for epoch in range(epochs):
         draws = keyed_uniform("random label", problem.seed, problem.forget.keys, epoch)[:, 0]
         shift = torch.from_numpy(1 + (draws * (problem.n_classes - 1)).astype(np.int64)).to(problem.forget.labels)
@@ -200,7 +200,7 @@ def relearn_steps(problem: Problem, parameters: Parameters, accuracy: float, mos
         most: Give up after so many steps.
     """
     parameters = {name: tensor.clone().requires_grad_(True) for name, tensor in parameters.items()}
-    optimiser, steps = problem.sgd(parameters, 1.0), 0
+    optimiser, steps = problem.optimiser(parameters, 1.0), 0
     labels = problem.forget.labels.cpu().numpy()
     with exact_arithmetic(problem.eraser.threads):
         for epoch in itertools.count():

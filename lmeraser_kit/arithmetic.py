@@ -62,6 +62,19 @@ def exact_arithmetic(threads: int) -> Iterator[None]:
         torch.utils.deterministic.fill_uninitialized_memory = before[6]
 
 
+@contextlib.contextmanager
+def memory_to_spare(what: str, advice: str) -> Iterator[None]:
+    """Says what did not fit and what to do. Smaller batches are not tried by themselves: they round differently.
+
+    Raises:
+        MemoryError: If the device runs out of memory.
+    """
+    try:
+        yield
+    except torch.OutOfMemoryError as error:
+        raise MemoryError(f"the device has not enough memory for {what}: {advice}") from error
+
+
 @functools.cache
 def versions() -> dict[str, str]:
     """Versions of the packages that compute bits; looked up once, because it takes milliseconds."""
@@ -71,7 +84,7 @@ def versions() -> dict[str, str]:
 @functools.cache
 def code_digest() -> str:
     """A hash of the kit's own code that computes bits, in hex: what other code has made is made anew."""
-    names = ("samples", "arithmetic", "training", "backbone", "prompts", "clustering", "tuning", "rebuild")
+    names = ("samples", "arithmetic", "training", "backbone", "prompts", "clustering", "recipe", "tuning", "rebuild")
     return hashlib.sha256(b"".join((Path(__file__).parent / f"{n}.py").read_bytes() for n in names)).hexdigest()[:16]
 
 

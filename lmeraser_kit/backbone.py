@@ -15,18 +15,15 @@ from pathlib import Path
 import numpy as np
 import timm
 import torch
-import torch.nn.functional as F
 from torchvision.transforms.v2 import functional as transforms
 
-from lmeraser_kit import training
-from lmeraser_kit.arithmetic import environment, exact_arithmetic, pick_device, progress
-from lmeraser_kit.datasets import DATA
+from lmeraser_kit.arithmetic import exact_arithmetic, memory_to_spare, pick_device, progress
 from lmeraser_kit.samples import Samples, digest
 from lmeraser_kit.weights import read_weights, write_weights
 
-# The embedded default: timm's ViT, small enough to be trained on a laptop's CPU in a minute.
-SMALL_VIT = {"img_size": 32, "patch_size": 8, "embed_dim": 64, "depth": 3, "num_heads": 4}
 FEATURE_BATCH = 64  # kernels may round differently for different batch shapes: features always come in this one
+PRECISIONS = {"float32": torch.float32, "bfloat16": torch.bfloat16}
+STANDARD = ("lmeraser_kit.mean", "lmeraser_kit.scale")  # names of a standardisation among the weights
 
 
 class Backbone:
@@ -35,18 +32,30 @@ class Backbone:
     Args:
         architecture: A timm model name.
         arguments: Further arguments of `timm.create_model` (img_size, depth, ...).
-        state: The weights, timm's names.
+        state: The weights, timm's names; and those of a standardisation, if there is one.
         data_config: timm's data config: input_size, interpolation, mean, std, crop_pct.
         device: `auto`, or a torch device.
+        precision: One of PRECISIONS: what weights and activations are in. Features, prompts and heads are float32.
     """
 
-    def __init__(self, architecture: str, arguments: dict, state: dict, data_config: dict, device: str = "auto"):
-        self.architecture, self.arguments = architecture, dict(arguments)
+    def __init__(
+        self,
+        architecture: str,
+        arguments: dict,
+        state: dict,
+        data_config: dict,
+        device: str = "auto",
+        precision: str = "float32",
+    ):
+        if precision not in PRECISIONS:
+            raise ValueError(f"unknown precision {precision!r}; one of: {', '.join(PRECISIONS)}")
+        self.architecture, self.arguments, self.precision = architecture, dict(arguments), precision
         self.data_config = {k: tuple(v) if isinstance(v, list) else v for k, v in data_config.items()}
         with torch.random.fork_rng():  # the weights that creation draws are replaced at once
             self.model = create_model(architecture, **arguments)
-        self.model.load_state_dict(state)
+        self.model.load_state_dict({name: tensor for name, tensor in state.items() if name not in STANDARD})
         self.model.requires_grad_(False).eval()
+        self.standard = [state[name].float() for name in STANDARD if name in state]
         self.to(device)
 
     def __repr__(self) -> str:
@@ -56,16 +65,34 @@ class Backbone:
         return self  # frozen: a clone of an estimator may share it
 
     def __getstate__(self) -> dict:
-        state = {name: tensor.cpu() for name, tensor in self.model.state_dict().items()}
-        return {"args": (self.architecture, self.arguments, state, self.data_config, str(self.device))}
+        return {"args": (*self._made_of(), str(self.device), self.precision)}
 
     def __setstate__(self, pickled: dict) -> None:
         self.__init__(*pickled["args"])
 
+    def _made_of(self) -> tuple:
+        return self.architecture, self.arguments, self.state_dict(), self.data_config
+
+    def state_dict(self) -> dict[str, torch.Tensor]:
+        """The weights on the CPU, and the standardisation if there is one."""
+        weights = {name: tensor.cpu().contiguous() for name, tensor in self.model.state_dict().items()}
+        return weights | dict(zip(STANDARD, (tensor.cpu() for tensor in self.standard), strict=False))
+
+    def at(self, precision: str) -> Backbone:
+        """The same backbone in another precision; what it computes, and its fingerprint, are others."""
+        return Backbone(*self._made_of(), str(self.device), precision)
+
     def to(self, device: str) -> Backbone:
         """Move the model, in place."""
         self.device = pick_device(device)
-        self.model.to(self.device)
+        self.model.to(self.device, PRECISIONS[self.precision])
+        if any(isinstance(module, torch.nn.Conv2d) and module.groups > 1 for module in self.model.modules()):
+            self.model.to(memory_format=torch.channels_last)  # depthwise convolutions are faster so
+        slow = self.device.type == "cpu" and self.precision == "bfloat16"
+        for module in self.model.modules():
+            if slow and hasattr(module, "fused_attn"):  # on CPUs the backward pass of fused attention is slow in bf16
+                module.fused_attn = False
+        self.standard = [tensor.to(self.device) for tensor in self.standard]
         return self
 
     @property
@@ -76,34 +103,40 @@ class Backbone:
     @property
     def n_features(self) -> int:
         """Length of a feature vector."""
-        return self.model.num_features
+        return getattr(self.model, "head_hidden_size", None) or self.model.num_features
 
     @functools.cached_property
     def fingerprint(self) -> str:
         """A hash of the architecture, the preprocessing and every weight, in hex."""
-        weights = sorted(self.model.state_dict().items())
+        weights = sorted(self.state_dict().items())
         return digest(
             "backbone",
             self._description(),
-            *(part for name, w in weights for part in (name, w.dtype, tuple(w.shape), w.cpu().numpy().tobytes())),
+            *(
+                part
+                for name, w in weights
+                for part in (name, w.dtype, tuple(w.shape), w.reshape(-1).view(torch.uint8).numpy().tobytes())
+            ),
         )
 
     def _description(self) -> str:
         keep = ("input_size", "interpolation", "mean", "std", "crop_pct")
         config = {key: self.data_config[key] for key in keep}
-        return json.dumps([self.architecture, self.arguments, config], sort_keys=True)
+        return json.dumps([self.architecture, self.arguments, config, self.precision], sort_keys=True)
 
-    def views(self, images: np.ndarray) -> torch.Tensor:
+    def views(self, images: np.ndarray | torch.Tensor) -> torch.Tensor:
         """The clean view of a batch: resized, centre-cropped and normalised on the device, as timm's config says.
 
         Args:
-            images: Pixels, uint8 (B, C, H, W), C = 1 or 3.
+            images: Pixels, uint8 (B, C, H, W), C = 1 or 3; here or on the device already.
 
         Returns:
             Normalised pixels, (B, 3, S, S).
         """
         config = self.data_config
-        pixels = torch.from_numpy(np.ascontiguousarray(images)).to(self.device).float().div_(255)
+        if not isinstance(images, torch.Tensor):
+            images = torch.from_numpy(np.ascontiguousarray(images))
+        pixels = images.to(self.device).float().div_(255)
         pixels = pixels.expand(-1, 3, -1, -1)
         scaled = math.floor(self.size / config["crop_pct"])
         mode = transforms.InterpolationMode(config["interpolation"])
@@ -112,8 +145,26 @@ class Backbone:
         return transforms.normalize(pixels, list(config["mean"]), list(config["std"]))
 
     def __call__(self, views: torch.Tensor) -> torch.Tensor:
-        """Features of views, (B, 3, S, S) -> (B, D); gradients flow to the views."""
-        return self.model(views)
+        """Features of views, (B, 3, S, S) -> float32 (B, D); gradients flow to the views."""
+        features = self.model(views.to(PRECISIONS[self.precision])).float()
+        if not self.standard:
+            return features
+        mean, scale = self.standard
+        return (features - mean) / scale
+
+    def standardised(self, public: Samples, threads: int = 1) -> Backbone:
+        """The same backbone with features of mean 0 and standard deviation 1 over public samples.
+
+        Heads then learn at one rate whatever the backbone, and no private sample has a part in it. A feature that
+        hardly varies is scaled by a thousandth of the mean deviation at least.
+        """
+        plain = Backbone(*self._made_of(), str(self.device), self.precision)
+        plain.standard = []
+        found = plain.features(np.asarray(public.images), threads, show_progress=True).astype(np.float64)
+        deviation = found.std(axis=0)
+        scale = np.maximum(deviation, 1e-3 * deviation.mean() + 1e-12)
+        plain.standard = [torch.from_numpy(x.astype(np.float32)).to(self.device) for x in (found.mean(axis=0), scale)]
+        return plain
 
     def features(self, images: np.ndarray, threads: int = 1, show_progress: bool = False) -> np.ndarray:
         """Features of clean images, always computed in batches of one fixed shape (the last one is padded).
@@ -131,7 +182,8 @@ class Backbone:
         batch = np.zeros((FEATURE_BATCH, *images.shape[1:]), dtype=np.uint8)
         features = np.empty((len(images), self.n_features), dtype=np.float32)
         starts = range(0, len(images), FEATURE_BATCH)
-        with exact_arithmetic(threads), torch.inference_mode():
+        fits = memory_to_spare(f"a batch of {FEATURE_BATCH} images", "use precision='bfloat16', or a larger device")
+        with exact_arithmetic(threads), torch.inference_mode(), fits:
             for start in progress(starts, desc="features", unit="batch", disable=not show_progress):
                 part = images[start : start + FEATURE_BATCH]
                 batch[: len(part)] = part
@@ -140,8 +192,7 @@ class Backbone:
 
     def save(self, path: Path | str) -> Path:
         """Write weights and configuration to one safetensors file, whole or not at all."""
-        state = {name: tensor.cpu().contiguous() for name, tensor in self.model.state_dict().items()}
-        return write_weights(path, state, {"lmeraser_kit.backbone": self._description()})
+        return write_weights(path, self.state_dict(), {"lmeraser_kit.backbone": self._description()})
 
     @classmethod
     def load(cls, path: Path | str, device: str = "auto") -> Backbone:
@@ -156,12 +207,18 @@ class Backbone:
             raise ValueError(
                 f"{path} holds weights but no backbone of this kit; use Backbone.from_timm(name, weights=...)"
             )
-        architecture, arguments, config = json.loads(metadata["lmeraser_kit.backbone"])
-        return cls(architecture, arguments, state, config, device)
+        architecture, arguments, config, precision = json.loads(metadata["lmeraser_kit.backbone"])
+        return cls(architecture, arguments, state, config, device, precision)
 
     @classmethod
     def from_timm(
-        cls, name: str, pretrained: bool = True, weights: Path | str | None = None, device: str = "auto", **arguments
+        cls,
+        name: str,
+        pretrained: bool = True,
+        weights: Path | str | None = None,
+        device: str = "auto",
+        size: int | None = None,
+        **arguments,
     ) -> Backbone:
         """Any timm model, with timm's own preprocessing.
 
@@ -170,6 +227,7 @@ class Backbone:
             pretrained: Download its weights (timm keeps them).
             weights: A safetensors file with timm's key names, instead of a download.
             device: `auto`, or a torch device.
+            size: Side of the square input in pixels, instead of the model's own; for ViTs and Swins give `img_size`.
             **arguments: Further arguments of `timm.create_model`, such as img_size.
 
         Raises:
@@ -196,8 +254,8 @@ class Backbone:
                 raise ValueError(f"{weights} does not fit {name!r}: {wrong[0]!r} is missing or has another shape")
             state = {key: read[key] for key in state}
         config = timm.data.resolve_model_data_config(model)
-        if "img_size" in arguments:
-            config = {**config, "input_size": (3, arguments["img_size"], arguments["img_size"])}
+        if size := size or arguments.get("img_size"):
+            config = {**config, "input_size": (3, size, size)}
         return cls(name, arguments, state, config, device)
 
     @classmethod
@@ -212,39 +270,14 @@ class Backbone:
             seed: Keys the initial weights, the order and the augmentation.
             device: `auto`, or a torch device.
             threads: Intra-op threads; bits may depend on it.
-            **arguments: Replace entries of SMALL_VIT (img_size, patch_size, embed_dim, depth, num_heads).
+            **arguments: As for `pretraining.train_vit`.
 
         Returns:
             The backbone, frozen, without its classifier.
         """
-        arguments = {**SMALL_VIT, **arguments}
-        side = arguments["img_size"]
-        config = {
-            "input_size": (3, side, side),
-            "interpolation": "bicubic",
-            "mean": (0.5,) * 3,
-            "std": (0.5,) * 3,
-            "crop_pct": 1.0,
-        }
-        with torch.random.fork_rng():
-            torch.manual_seed(seed)
-            start = create_model("vit_tiny_patch16_224", **arguments)
-            head = torch.nn.Linear(start.num_features, public.n_classes)
-        backbone = cls("vit_tiny_patch16_224", arguments, start.state_dict(), config, device)
-        model, head = backbone.model.requires_grad_(True).train(), head.to(backbone.device)
-        optimiser = torch.optim.AdamW([*model.parameters(), *head.parameters()], lr=2e-3, weight_decay=0.05)
-        labels = torch.from_numpy(public.labels).to(backbone.device)
+        from lmeraser_kit.pretraining import train_vit  # it needs this module
 
-        def loss_of(rows: np.ndarray, draws: np.ndarray) -> torch.Tensor:
-            views = training.augment(backbone.views(public.images[rows]), draws, shift=0.12, rotate=15, zoom=0.15)
-            return F.cross_entropy(head(model(views)), labels[rows], label_smoothing=0.1)
-
-        bar = progress(range(epochs), desc="pre-training on public samples", unit="epoch")
-        with exact_arithmetic(threads):
-            training.train(loss_of, optimiser, public.keys, bar, batch_size=64, seed=seed, warmup=0.1)
-        model.zero_grad()
-        model.requires_grad_(False).eval()
-        return backbone
+        return train_vit(public, epochs, seed, device, threads, **arguments)
 
 
 def create_model(name: str, pretrained: bool = False, **arguments) -> torch.nn.Module:
@@ -255,31 +288,3 @@ def create_model(name: str, pretrained: bool = False, **arguments) -> torch.nn.M
         hint = f"did you mean {near[0]!r}?" if near else "timm.list_models() lists them"
         raise ValueError(f"unknown timm model {name!r}: {hint}")
     return timm.create_model(name, pretrained=pretrained, num_classes=0, **arguments)
-
-
-def backbone_for(name: str, public: Samples, epochs: int = 70, seed: int = 0, device: str = "auto") -> Backbone:
-    """The backbone that a name stands for, as the notebooks' parameter `backbone` has it.
-
-    Args:
-        name: `small-vit` (trained on `public`, and kept under data/backbones for the next run), the path of a
-            safetensors file that `Backbone.save` wrote, or a timm name (pretrained).
-        public: Public samples to train on.
-        epochs: Passes over them.
-        seed: Seed of the training.
-        device: `auto`, or a torch device.
-    """
-    if Path(name).suffix == ".safetensors":
-        return Backbone.load(name, device)
-    if name != "small-vit":
-        return Backbone.from_timm(name, device=device)
-    made_from = (
-        public.sorted().digests.tobytes(),
-        public.n_classes,
-        epochs,
-        seed,
-        json.dumps(environment(pick_device(device), 1)),
-    )
-    path = DATA / "backbones" / f"{digest(*made_from)[:24]}.safetensors"
-    if not path.is_file():
-        Backbone.train(public, epochs, seed, device).save(path)
-    return Backbone.load(path, device)

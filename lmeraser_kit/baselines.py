@@ -18,8 +18,8 @@ from sklearn.preprocessing import StandardScaler
 from lmeraser_kit.backbone import Backbone
 from lmeraser_kit.clustering import HashClusters, HierarchicalClusters, HyperplaneClusters, SingleCluster
 from lmeraser_kit.eraser import LMEraser
+from lmeraser_kit.recipe import Recipe
 from lmeraser_kit.ridge import RidgeEraser
-from lmeraser_kit.tuning import Recipe
 
 NO_PROMPT = {"prompt": "none"}
 SLICED = {"slices": 4}

@@ -130,7 +130,7 @@ class HierarchicalClusters(BaseEstimator):
 
     def assign(self, features: np.ndarray, keys: np.ndarray) -> np.ndarray:
         """The cluster of each sample, (N,) int: its nearest prototype's, or one of that prototype's shards."""
-        nearest = cdist(features.astype(np.float64), self.prototypes_).argmin(axis=1)
+        nearest = _nearest(features, self.prototypes_)
         first = np.cumsum(self.shards_) - self.shards_
         return first[nearest] + (keyed_uniform("shard", 0, keys)[:, 0] * self.shards_[nearest]).astype(int)
 
@@ -146,7 +146,7 @@ class HierarchicalClusters(BaseEstimator):
         """
         prototype = np.repeat(np.arange(len(self.shards_)), self.shards_)[available]
         near, place = np.unique(prototype, return_inverse=True)
-        nearest = cdist(features.astype(np.float64), self.prototypes_[near]).argmin(axis=1)
+        nearest = _nearest(features, self.prototypes_[near])
         mine = nearest[:, None] == place
         return mine / mine.sum(axis=1, keepdims=True)
 
@@ -252,6 +252,12 @@ def _divide(points: np.ndarray, labels: np.ndarray, most: int) -> None:
             labels[members[half == 1]] = labels.max() + 1
         else:
             k += 1
+
+
+def _nearest(features: np.ndarray, prototypes: np.ndarray) -> np.ndarray:
+    """The nearest prototype of each sample, (N,); pair by pair, so that it does not depend on who else is there."""
+    parts = (features[i : i + 4096].astype(np.float64) for i in range(0, len(features), 4096))  # not N x K at once
+    return np.concatenate([cdist(part, prototypes).argmin(axis=1) for part in parts] or [np.zeros(0, dtype=np.int64)])
 
 
 def _check_n_clusters(n_clusters: int) -> None:

@@ -1,8 +1,12 @@
 """From a dataset's name to public, private and test Samples.
 
 The split is a fixed rule: a sample's part depends on its own uid and the seed, on nothing else. Its keyed uniform
-number u puts it in public (u < 0.4), private (u < 0.8) or test (the rest). The parts are disjoint for every seed, and
-a sample that is added or removed never moves another one between parts.
+number u puts it in public (u < 0.4), private (u < 0.8) or test (the rest); of a dataset with an official test part,
+which stays what it is, in public (u < 0.4) or private. The parts are disjoint for every seed, and a sample that is
+added or removed never moves another one between parts.
+
+`NAME/paper` is the published split (arXiv 2404.11056): the first 80% of the official training part are private. Its
+code chooses the best epoch on the rest; here nothing is chosen on private data, and the rest is the public part.
 """
 
 from __future__ import annotations
@@ -13,12 +17,13 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
-from sklearn.datasets import load_digits
 
 from lmeraser_kit.samples import Samples, digest, keyed_uniform
+from lmeraser_kit.sources import Source, read_source, source_names
 
 DATA = Path(os.environ.get("LMERASER_DATA", Path(__file__).parents[1] / "data"))
 PUBLIC_BELOW, PRIVATE_BELOW = 0.4, 0.8
+PAPER_SHARE = 0.8
 
 
 @dataclass(frozen=True)
@@ -42,60 +47,91 @@ class Split:
         """A hash of every sample and of the part that it is in, in hex."""
         return digest(*(part.sorted().digests.tobytes() for part in (self.public, self.private, self.test)))
 
+    def take(self, public: int = 0, private: int = 0, test: int = 0, seed: int = 0) -> Split:
+        """A smaller split: of each part so many samples, those with the smallest keyed numbers; 0 for all.
 
-def _digits() -> Samples:
-    """1,797 handwritten digits of 8x8 pixels, 17 levels of grey (UCI / scikit-learn); they ship with scikit-learn."""
-    data = load_digits()
-    images = np.round(data.images * (255 / 16)).astype(np.uint8)[:, None]
-    return Samples(images, data.target, [f"digits-{i:04d}" for i in range(len(images))], n_classes=10)
-
-
-def _prepared(path: Path) -> tuple[Samples, bool]:
-    """A prepared archive: `images` uint8 (N, C, H, W), `labels` (N,), and maybe `uids` (N,) and `n_classes`."""
-    try:
-        with np.load(path, allow_pickle=False) as archive:
-            arrays = {name: archive[name] for name in archive.files}
-    except Exception as error:
-        raise ValueError(f"{path} is not a readable .npz archive ({error}); write it with numpy.savez") from error
-    if not {"images", "labels"} <= arrays.keys():
-        raise ValueError(f"{path} holds {sorted(arrays)}, expected arrays named images and labels (and uids)")
-    uids = arrays.get("uids", [f"{path.stem}-{i:07d}" for i in range(len(arrays["images"]))])
-    stated = "n_classes" in arrays
-    return Samples(arrays["images"], arrays["labels"], uids, int(arrays["n_classes"]) if stated else None), stated
+        Raises:
+            ValueError: If a part has fewer.
+        """
+        parts = []
+        for name, n in (("public", public), ("private", private), ("test", test)):
+            part = getattr(self, name)
+            if n < 0 or n > len(part):
+                raise ValueError(f"{n} {name} samples of {self.name!r} were asked for, and there are {len(part)}")
+            chosen = np.argsort(keyed_uniform("take", seed, part.keys)[:, 0], kind="stable")[:n]
+            parts.append(part[np.sort(chosen)] if n else part)
+        return Split(*parts, name=self.name)
 
 
 def dataset_names(root: Path | str = DATA) -> list[str]:
-    """The names that `load_dataset` knows: the embedded set, and every `NAME.npz` under `root`."""
-    return ["digits", *sorted(path.stem for path in Path(root).glob("*.npz"))]
+    """The names that `load_dataset` knows: `digits`, torchvision's, and what lies under `root` (see data/README.md)."""
+    return source_names(Path(root))
 
 
-def load_dataset(name: str, seed: int = 0, root: Path | str = DATA) -> Split:
+def load_dataset(name: str, seed: int = 0, root: Path | str = DATA, limits: list[int] | None = None) -> Split:
     """Load a dataset and split it.
 
     Args:
-        name: `digits` (embedded), or the name of a prepared archive `root/NAME.npz` (see data/README.md).
+        name: One of `dataset_names(root)`; with `/paper` after it, by the published split.
         seed: Seed of the split.
-        root: Where prepared data lie; by default the environment's LMERASER_DATA, or data/ beside the package.
+        root: Where data lie; by default the environment's LMERASER_DATA, or data/ beside the package.
+        limits: How many public, private and test samples to take at most (0 for all); by default all.
 
     Returns:
         The public, private and test parts.
 
     Raises:
-        ValueError: If the name is unknown, the archive cannot be read, a part would be empty, or a private label is
-            none of the public part's (then the archive must state its `n_classes`).
+        ValueError: If the name is unknown, files are missing or damaged, a part would be empty, or a private label is
+            none of the public part's (then prepared arrays must state their `n_classes`).
     """
-    if name not in dataset_names(root):
-        near = difflib.get_close_matches(name, dataset_names(root), 1)
+    dataset, _, rule = name.partition("/")
+    if dataset not in dataset_names(root):
+        near = difflib.get_close_matches(dataset, dataset_names(root), 1)
         raise ValueError(
-            f"unknown dataset {name!r}; one of: {', '.join(dataset_names(root))}."
-            + (f" Did you mean {near[0]!r}?" if near else f" Prepared arrays go to {root}/{name}.npz")
+            f"unknown dataset {dataset!r}; one of: {', '.join(dataset_names(root))}."
+            + (f" Did you mean {near[0]!r}?" if near else f" Prepared arrays go to {root}/{dataset}.npz")
         )
-    samples, stated = (_digits(), True) if name == "digits" else _prepared(Path(root) / f"{name}.npz")
-    u = keyed_uniform("split", seed, samples.keys)[:, 0]
-    parts = np.digitize(u, [PUBLIC_BELOW, PRIVATE_BELOW])
-    split = [samples[parts == part] for part in range(3)]
-    if min(map(len, split)) == 0:
-        raise ValueError(f"dataset {name!r} has {len(samples)} samples: too few for a public, private and test part")
-    if not stated:  # no private label may decide it
-        split = [replace(part, n_classes=int(split[0].labels.max()) + 1) for part in split]
-    return Split(*split, name=name)
+    if rule not in ("", "paper"):
+        raise ValueError(f"unknown split {rule!r} of {dataset!r}; nothing, or /paper for the published one")
+    limits = list(limits or (0, 0, 0))
+    if len(limits) != 3:
+        raise ValueError(f"limits are {limits}, expected three numbers: public, private and test samples (0 for all)")
+    source = read_source(dataset, Path(root))
+    split = Split(*(_published(source, name) if rule else _keyed(source, seed)), name=name)
+    if min(map(len, (split.public, split.private, split.test))) == 0:
+        raise ValueError(
+            f"dataset {name!r} has {len(source.train)} samples: too few for a public, private and test part"
+        )
+    if not source.stated:  # no private label may decide it
+        n_classes = int(split.public.labels.max()) + 1
+        parts = (replace(part, n_classes=n_classes) for part in (split.public, split.private, split.test))
+        split = Split(*parts, name=name)
+    return split.take(*limits, seed=seed)
+
+
+def _keyed(source: Source, seed: int) -> list[Samples]:
+    """The kit's split; samples of one group stay together."""
+    u = _draws(source, seed)
+    if source.test is None:
+        parts = np.digitize(u, [PUBLIC_BELOW, PRIVATE_BELOW])
+        return [source.train[parts == part] for part in range(3)]
+    return [source.train[u < PUBLIC_BELOW], source.train[u >= PUBLIC_BELOW], source.test]
+
+
+def _published(source: Source, name: str) -> list[Samples]:
+    """The paper's split: the first 80% in the published order; groups, which it would part, by their own numbers."""
+    if source.test is None:
+        raise ValueError(f"{name!r}: the published split needs an official training and test part, which it has not")
+    if source.groups is None:
+        private = np.arange(len(source.train)) < PAPER_SHARE * len(source.train)
+    else:
+        private = _draws(source, 0) < PAPER_SHARE
+    return [source.train[~private], source.train[private], source.test]
+
+
+def _draws(source: Source, seed: int) -> np.ndarray:
+    if source.groups is None:
+        return keyed_uniform("split", seed, source.train.keys)[:, 0]
+    names, where = np.unique(source.groups, return_inverse=True)
+    keys = Samples(np.zeros((len(names), 1, 1, 1), np.uint8), np.zeros(len(names)), names).keys
+    return keyed_uniform("split", seed, keys)[where, 0]

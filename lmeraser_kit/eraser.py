@@ -12,9 +12,9 @@ from sklearn.utils.validation import check_is_fitted
 
 from lmeraser_kit.prediction import class_probabilities
 from lmeraser_kit.rebuild import Rebuilder, Successor, nothing
+from lmeraser_kit.recipe import Recipe
 from lmeraser_kit.samples import Samples, concatenate, digest, named
 from lmeraser_kit.state import Receipt
-from lmeraser_kit.tuning import Recipe
 
 
 class ExactnessError(AssertionError):
@@ -68,6 +68,18 @@ class LMEraser(Rebuilder):
         self.__dict__.pop("state_", None)
         self.receipt_ = self._become("fit", len(private), self.successor((), private), started)
         return self
+
+    def plan(self, private: Samples, public: Samples | None = None) -> dict[int, int]:
+        """How many samples each cluster would have, by its number; nothing is tuned.
+
+        `metrics.cost_factors` and `metrics.expected_request_cost` say what that will cost.
+
+        Raises:
+            ValueError: As for `fit`.
+        """
+        private = self.prepare(private, public)
+        _, members, _ = self._route(nothing(private), (), private)
+        return {k: len(members[k]) for k in sorted(members)}
 
     def prepare(self, private: Samples, public: Samples | None = None) -> Samples:
         """Check what a fit is made with, and note it.

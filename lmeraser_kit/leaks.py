@@ -46,23 +46,22 @@ class Leak(LMEraser):
 
 
 class SharedOptimiser(Leak):
-    """One optimiser for all clusters: a cluster starts with the momentum that the one before has left."""
+    """One optimiser for all clusters: a cluster starts with the moments that the one before has left."""
 
     def patches(self):
-        """SGD that remembers."""
-        momentum = {}
+        """AdamW that remembers."""
+        kept = {}
 
-        class SharedSGD(torch.optim.SGD):
+        class SharedAdamW(torch.optim.AdamW):
             def step(self):
                 for parameter in (p for group in self.param_groups for p in group["params"]):
-                    kept = momentum.get(tuple(parameter.shape))
-                    if kept is not None and "momentum_buffer" not in self.state[parameter]:
-                        self.state[parameter]["momentum_buffer"] = kept.clone()
+                    known = kept.get(tuple(parameter.shape))
+                    if known is not None and not self.state[parameter]:
+                        self.state[parameter] = {name: moment.clone() for name, moment in known.items()}
                 super().step()
-                for parameter, state in self.state.items():
-                    momentum[tuple(parameter.shape)] = state["momentum_buffer"]
+                kept.update({tuple(parameter.shape): state for parameter, state in self.state.items()})
 
-        return [(torch.optim, "SGD", SharedSGD)]
+        return [(torch.optim, "AdamW", SharedAdamW)]
 
 
 class ScheduleOfTheWholeDataset(Leak):

@@ -14,6 +14,7 @@ from lmeraser_kit.eraser import LMEraser
 from lmeraser_kit.prompts import prompt_canvas
 from lmeraser_kit.samples import Samples, named
 from lmeraser_kit.training import minibatches
+from lmeraser_kit.tuning import optimiser_for
 
 Parameters = dict[str, torch.Tensor]
 BATCH = 64
@@ -94,7 +95,6 @@ class Problem:
         """The parameters before, to be changed."""
         return {name: tensor.clone().requires_grad_(True) for name, tensor in self.start.items()}
 
-    def sgd(self, parameters: Parameters, share: float) -> torch.optim.SGD:
-        """SGD with momentum 0.9, at a share of the rates that the model was tuned with."""
-        rates = {"prompt": self.recipe.prompt_lr, "weight": self.recipe.head_lr, "bias": self.recipe.head_lr}
-        return torch.optim.SGD([{"params": [p], "lr": share * rates[n]} for n, p in parameters.items()], momentum=0.9)
+    def optimiser(self, parameters: Parameters, share: float) -> torch.optim.Optimizer:
+        """The optimiser that the model was tuned with, at a share of its rates."""
+        return optimiser_for(self.recipe, parameters, share)

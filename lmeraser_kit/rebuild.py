@@ -21,9 +21,10 @@ from sklearn.metrics.cluster import contingency_matrix
 from lmeraser_kit.arithmetic import environment, progress
 from lmeraser_kit.backbone import Backbone
 from lmeraser_kit.clustering import HierarchicalClusters
+from lmeraser_kit.recipe import Recipe
 from lmeraser_kit.samples import Samples, concatenate
 from lmeraser_kit.state import State
-from lmeraser_kit.tuning import ClusterModel, Recipe, cluster_addresses, tune_cluster
+from lmeraser_kit.tuning import ClusterModel, cluster_addresses, tune_cluster
 
 
 @dataclass(frozen=True, eq=False)

@@ -19,8 +19,9 @@ from lmeraser_kit.baselines import build_method
 from lmeraser_kit.eraser import LMEraser
 from lmeraser_kit.files import replace_file
 from lmeraser_kit.problem import Problem
+from lmeraser_kit.recipe import Recipe
 from lmeraser_kit.samples import Samples, digest
-from lmeraser_kit.tuning import Recipe, cluster_addresses
+from lmeraser_kit.tuning import cluster_addresses
 
 
 class RememberedFeatures(Backbone):

@@ -37,9 +37,9 @@ from lmeraser_kit.certificate import (
 from lmeraser_kit.eraser import ExactnessError, LMEraser
 from lmeraser_kit.files import DamagedError, StoreError, check_vacant, make_folders, read_file, write_file
 from lmeraser_kit.ledger import Ledger, lock
+from lmeraser_kit.recipe import Recipe
 from lmeraser_kit.samples import Samples, named
 from lmeraser_kit.state import State
-from lmeraser_kit.tuning import Recipe
 from lmeraser_kit.volume import StoredEraser, Volume, leaves, stage, write_fixed
 
 

@@ -57,6 +57,12 @@ def augment(
 def minibatches(keys: np.ndarray, seed: int, epoch: int, batch_size: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:
     """One epoch's batches: the samples in the order of their own random numbers, in parts of nearly equal size.
 
+    Args:
+        keys: `Samples.keys`, (N,).
+        seed: Keys the order and the draws.
+        epoch: Which epoch.
+        batch_size: Largest batch.
+
     Yields:
         Positions (B,), and these samples' draws for `augment`, (B, 5).
     """
@@ -94,13 +100,13 @@ def train(
     schedule = torch.optim.lr_scheduler.LambdaLR(optimiser, lambda step: warmup_cosine(step, total, warmup))
     losses = []
     for epoch in epochs:
-        summed = 0.0
+        summed = []
         for rows, draws in minibatches(keys, seed, epoch, batch_size):
             loss = loss_of(rows, draws)
             optimiser.zero_grad()
             loss.backward()
             optimiser.step()
             schedule.step()
-            summed += loss.item() * len(rows)
-        losses.append(summed / len(keys))
+            summed.append(loss.detach() * len(rows))  # read once an epoch: a GPU need not wait for it
+        losses.append(float(torch.stack(summed).cpu().double().sum()) / len(keys))
     return losses

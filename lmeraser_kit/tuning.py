@@ -19,96 +19,12 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
-from lmeraser_kit.arithmetic import environment, exact_arithmetic
+from lmeraser_kit.arithmetic import environment, exact_arithmetic, memory_to_spare
 from lmeraser_kit.backbone import Backbone
-from lmeraser_kit.prompts import PROMPTS, prompt_canvas, prompt_mask
-from lmeraser_kit.samples import Samples, digest, keyed_uniform
+from lmeraser_kit.prompts import prompt_canvas
+from lmeraser_kit.recipe import Recipe, optimiser_for
+from lmeraser_kit.samples import Samples, digest
 from lmeraser_kit.training import augment, train
-
-
-@dataclass(frozen=True)
-class Recipe:
-    """How a cluster is tuned. SGD with momentum, linear warm-up then cosine; prompt and head have rates of their own.
-
-    The default rates were chosen on digits split with seeds 100 and 101; no table uses these seeds. The published code
-    has one rate for both, 1e4.
-
-    Attributes:
-        prompt: `frame` (the paper), `patch`, `random-patch` or `none` (the head alone).
-        prompt_size: The frame's width, or the patch's side, as a share of the input's side (the paper: 30 / 224).
-        prompt_std: Standard deviation of the prompt's start, in normalised pixel units (the paper: 1).
-        prompt_lr: Peak learning rate of the prompt.
-        head_lr: Peak learning rate of the head.
-        epochs: Passes over the cluster's samples.
-        slices: Slices of a cluster, R. Tuning passes over the slices so far after each, `2 epochs / (R + 1)` times
-            (rounded, at least once), so that the whole costs as much as without slices.
-        batch_size: Largest batch, in samples.
-        momentum: SGD's momentum.
-        weight_decay: SGD's weight decay, on the head only.
-        warmup: Share of the steps over which the rates rise.
-        shift: Augmentation: largest translation, as a share of the side.
-        rotate: Augmentation: largest rotation, in degrees.
-        zoom: Augmentation: largest change of size, as a share.
-        flip: Augmentation: mirror left and right with probability one half.
-
-    Raises:
-        ValueError: If a value is out of its range.
-    """
-
-    prompt: str = "frame"
-    prompt_size: float = 30 / 224
-    prompt_std: float = 0.0
-    prompt_lr: float = 2.0
-    head_lr: float = 0.02
-    epochs: int = 10
-    slices: int = 1
-    batch_size: int = 32
-    momentum: float = 0.9
-    weight_decay: float = 0.0
-    warmup: float = 0.2
-    shift: float = 0.0
-    rotate: float = 0.0
-    zoom: float = 0.0
-    flip: bool = False
-
-    def __post_init__(self) -> None:
-        if self.prompt not in PROMPTS:
-            raise ValueError(f"unknown prompt {self.prompt!r}; one of: {', '.join(PROMPTS)}")
-        for field in dataclasses.fields(self):
-            value = getattr(self, field.name)
-            if field.type in ("int", "float") and not isinstance(value, (int, float, np.number)):
-                raise ValueError(f"Recipe.{field.name} is {value!r}, expected a number")
-            if field.type == "bool" and not isinstance(value, (bool, np.bool_)):
-                raise ValueError(f"Recipe.{field.name} is {value!r}, expected True or False")
-        ranges = {
-            "prompt_size": (self.prompt_size, 0 < self.prompt_size <= 1, "in (0, 1]"),
-            "epochs": (self.epochs, self.epochs >= 1 and self.epochs == int(self.epochs), "a whole number from 1"),
-            "slices": (self.slices, self.slices >= 1 and self.slices == int(self.slices), "a whole number from 1"),
-            "batch_size": (self.batch_size, self.batch_size >= 1, "at least 1"),
-            "momentum": (self.momentum, 0 <= self.momentum < 1, "in [0, 1)"),
-            "warmup": (self.warmup, 0 <= self.warmup < 1, "in [0, 1)"),
-        }
-        for name in ("prompt_lr", "head_lr", "prompt_std", "weight_decay", "shift", "rotate", "zoom"):
-            ranges[name] = (getattr(self, name), 0 <= getattr(self, name) < float("inf"), "a finite number, at least 0")
-        for name, (value, fits, expected) in ranges.items():
-            if not fits:
-                raise ValueError(f"Recipe.{name} is {value!r}, expected {expected}")
-        plain = {"int": int, "float": float, "bool": bool}
-        for field in dataclasses.fields(self):  # 3, 3.0 and NumPy's 3 are one recipe, with one address
-            object.__setattr__(self, field.name, plain.get(field.type, str)(getattr(self, field.name)))
-
-    @property
-    def slice_epochs(self) -> int:
-        """Passes over the slices so far, after each slice."""
-        return max(1, round(2 * self.epochs / (self.slices + 1)))
-
-    def slices_of(self, keys: np.ndarray, seed: int) -> np.ndarray:
-        """The slice of each sample, from 0, (N,) int: a hash of its uid."""
-        return (keyed_uniform("slice", seed, keys)[:, 0] * self.slices).astype(int)
-
-    def mask(self, size: int, seed: int) -> np.ndarray:
-        """The pixels that the prompt covers, bool (size, size)."""
-        return prompt_mask(self.prompt, self.prompt_size, size, seed)
 
 
 @dataclass(frozen=True, eq=False)
@@ -240,16 +156,14 @@ def _tune_slice(
     else:
         prompt, weight, bias = (torch.tensor(array) for array in (start.prompt, start.weight, start.bias))
     prompt, weight, bias = (tensor.to(device) for tensor in (prompt, weight, bias))
-    groups = [{"params": [weight, bias], "lr": recipe.head_lr, "weight_decay": recipe.weight_decay}]
-    if recipe.prompt != "none":
-        groups.append({"params": [prompt], "lr": recipe.prompt_lr})
-    for group in groups:
-        for parameter in group["params"]:
-            parameter.requires_grad_(True)
-    images, labels = np.asarray(samples.images), torch.from_numpy(samples.labels).to(device)
+    parameters = {"weight": weight, "bias": bias} | ({} if recipe.prompt == "none" else {"prompt": prompt})
+    for parameter in parameters.values():
+        parameter.requires_grad_(True)
+    images, labels = at_hand(np.asarray(samples.images), device), torch.from_numpy(samples.labels).to(device)
     passed, always_the_same = 0, None
     if recipe.prompt == "none" and not (recipe.shift or recipe.rotate or recipe.zoom or recipe.flip):
-        always_the_same = torch.from_numpy(backbone.features(images, threads)).to(device)  # the head alone learns
+        found = backbone.features(np.asarray(samples.images), threads)  # the head alone learns
+        always_the_same = torch.from_numpy(found).to(device)
 
     def features_of(rows: np.ndarray, draws: np.ndarray) -> torch.Tensor:
         if always_the_same is not None:
@@ -263,9 +177,10 @@ def _tune_slice(
         return F.cross_entropy(F.linear(features_of(rows, draws), weight, bias), labels[rows])
 
     epochs = range(r * recipe.slice_epochs, (r + 1) * recipe.slice_epochs)
-    with exact_arithmetic(threads):
-        optimiser = torch.optim.SGD(groups, momentum=recipe.momentum)
-        losses = train(loss_of, optimiser, samples.keys, epochs, recipe.batch_size, seed, warmup=recipe.warmup)
+    optimiser, batch = optimiser_for(recipe, parameters), recipe.batch_of(len(samples))
+    advice = f"lower Recipe.batch_size ({recipe.batch_size}), which gives another model, or use precision='bfloat16'"
+    with exact_arithmetic(threads), memory_to_spare(f"tuning with a batch of {batch} images", advice):
+        losses = train(loss_of, optimiser, samples.keys, epochs, batch, seed, warmup=recipe.warmup)
     if not np.isfinite(losses).all():
         raise FloatingPointError(
             f"the loss of a cluster of {len(samples)} samples is not finite: lower prompt_lr ({recipe.prompt_lr}) "
@@ -273,3 +188,10 @@ def _tune_slice(
         )
     arrays = [tensor.detach().cpu().numpy() for tensor in (prompt, weight, bias)]
     return ClusterModel(*arrays, np.array(losses), len(samples), passed, address, start)
+
+
+def at_hand(images: np.ndarray, device: torch.device) -> np.ndarray | torch.Tensor:
+    """Images on a GPU if they take at most a quarter of its free memory; otherwise they stay where they are."""
+    if device.type != "cuda" or images.nbytes > torch.cuda.mem_get_info(device)[0] // 4:
+        return images
+    return torch.from_numpy(np.array(images)).to(device)

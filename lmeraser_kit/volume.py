@@ -34,9 +34,9 @@ from lmeraser_kit.files import (
     write_file,
 )
 from lmeraser_kit.rebuild import Successor
+from lmeraser_kit.recipe import Recipe
 from lmeraser_kit.samples import Samples, concatenate, digest
 from lmeraser_kit.state import State
-from lmeraser_kit.tuning import Recipe
 
 PARTITIONS = {c.__name__: c for c in (HierarchicalClusters, HyperplaneClusters, HashClusters, SingleCluster)}
 

@@ -7,10 +7,12 @@ import torch
 from conftest import TINY
 from safetensors.torch import save_file
 
-from lmeraser_kit import Backbone
+from lmeraser_kit import Backbone, Recipe, tune_cluster
 from lmeraser_kit.arithmetic import environment, exact_arithmetic
 from lmeraser_kit.baselines import linear_probe
+from lmeraser_kit.pretraining import PAPER, backbone_for
 from lmeraser_kit.training import augment, warmup_cosine
+from lmeraser_kit.tuning import at_hand
 
 
 def test_a_saved_backbone_is_the_same(backbone, split, tmp_path):
@@ -90,6 +92,60 @@ def test_bad_weights_and_names_are_refused(backbone, tmp_path):
         ValueError, match="unknown timm model 'vit_bas_patch16_224': did you mean 'vit_base_patch16_224'"
     ):
         Backbone.from_timm("vit_bas_patch16_224")
+
+
+def test_precision_is_part_of_a_backbone(backbone, split, tmp_path):
+    half, images = backbone.at("bfloat16"), split.test.images[:70]
+    assert half.fingerprint != backbone.fingerprint == backbone.at("float32").fingerprint
+    exact, rounded = backbone.features(images), half.features(images)
+    assert rounded.dtype == np.float32 and 0 < np.abs(rounded - exact).max() < 0.2 * np.abs(exact).max()
+    for again in (Backbone.load(half.save(tmp_path / "b.safetensors")), pickle.loads(pickle.dumps(half))):
+        assert again.fingerprint == half.fingerprint
+        np.testing.assert_array_equal(again.features(images), rounded)
+    with pytest.raises(ValueError, match="unknown precision 'float8'; one of: float32, bfloat16"):
+        backbone.at("float8")
+
+
+def test_features_are_standardised_by_public_samples_alone(backbone, split, tmp_path):
+    standard = backbone.standardised(split.public)
+    found = standard.features(split.public.images).astype(float)
+    np.testing.assert_allclose(found.mean(axis=0), 0, atol=1e-4)
+    np.testing.assert_allclose(found.std(axis=0), 1, atol=1e-3)
+    assert standard.fingerprint != backbone.fingerprint
+    again = standard.standardised(split.public)  # once is enough
+    assert again.fingerprint == standard.fingerprint
+    loaded = Backbone.load(standard.save(tmp_path / "b.safetensors"))
+    assert loaded.fingerprint == standard.fingerprint == pickle.loads(pickle.dumps(standard)).fingerprint
+
+
+def test_a_name_stands_for_weights_at_hand_and_a_size(split, tmp_path):
+    theirs = timm.create_model("test_efficientnet")
+    (tmp_path / "weights").mkdir()
+    save_file(theirs.state_dict(), tmp_path / "weights" / "test_efficientnet.safetensors")
+    model = backbone_for("test_efficientnet@48", split.public, root=tmp_path, precision="bfloat16")
+    assert model.size == 48 and model.precision == "bfloat16" and model.standard
+    assert model.features(split.test.images[:3]).shape == (3, model.n_features)
+    with pytest.raises(ValueError, match="after the @ goes the side"):
+        backbone_for("test_efficientnet@small", split.public, root=tmp_path)
+    known = set(timm.list_models(pretrained=True))
+    assert set(PAPER.values()) <= known
+
+
+def test_a_device_without_memory_is_named(backbone, split, private, monkeypatch):
+    def full(self, views):
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+    monkeypatch.setattr(Backbone, "__call__", full)
+    with pytest.raises(MemoryError, match="not enough memory for a batch of 64 images: use precision='bfloat16'"):
+        backbone.features(split.test.images)
+    with pytest.raises(MemoryError, match=r"tuning with a batch of 30 images: lower Recipe.batch_size \(32\)"):
+        tune_cluster(backbone, private, Recipe(epochs=1), seed=0)
+
+
+def test_images_stay_on_the_host_if_the_device_has_no_room(private, monkeypatch):
+    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device: (4 * private.images.nbytes - 1, 10**9))
+    assert at_hand(private.images, torch.device("cuda")) is private.images
+    assert at_hand(private.images, torch.device("cpu")) is private.images
 
 
 def test_training_is_keyed_and_leaves_the_global_generator_alone(split):

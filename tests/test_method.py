@@ -149,7 +149,7 @@ def test_the_address_covers_everything_the_model_is_a_function_of(backbone, priv
 
 def test_a_rate_that_is_too_high_is_named(backbone, private):
     with pytest.raises(FloatingPointError, match="lower prompt_lr"):
-        tune_cluster(backbone, private, Recipe(epochs=3, head_lr=1e30), seed=0)
+        tune_cluster(backbone, private, Recipe(epochs=3, optimiser="sgd", head_lr=1e30), seed=0)
 
 
 @pytest.mark.parametrize(

@@ -18,7 +18,7 @@ ROOT = Path(__file__).parents[1]
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
 MODULES = sorted((ROOT / "lmeraser_kit").glob("*.py"))
 CONDA_NAMES = {"pytorch": "torch", "snakemake-minimal": "snakemake"}
-IMPORT_NAMES = {"sklearn": "scikit-learn", "yaml": "pyyaml"}
+IMPORT_NAMES = {"sklearn": "scikit-learn", "yaml": "pyyaml", "PIL": "pillow"}
 
 
 def declared():
@@ -66,8 +66,10 @@ def test_what_is_imported_is_declared():
 
 FLOORS = [
     {"samples"},
-    {"datasets", "arithmetic", "training", "weights"},
-    {"backbone", "prompts", "clustering"},
+    {"arithmetic", "training", "weights"},
+    {"sources", "datasets"},
+    {"backbone", "pretraining", "prompts", "clustering"},
+    {"recipe"},
     {"tuning"},
     {"state", "files", "certificate"},
     {"prediction", "rebuild", "ledger"},
@@ -82,6 +84,7 @@ BESIDE = {
     "figures",
     "cost_figures",
     "attack_figures",
+    "speed_figures",
     "attacks",
     "distances",
     "results",

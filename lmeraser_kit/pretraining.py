@@ -1,0 +1,125 @@
+"""Backbones by name: the paper's, any other of timm's, or a small ViT that is trained here on public samples."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+
+from lmeraser_kit import training
+from lmeraser_kit.arithmetic import environment, exact_arithmetic, pick_device, progress
+from lmeraser_kit.backbone import Backbone, create_model
+from lmeraser_kit.datasets import DATA
+from lmeraser_kit.samples import Samples, digest
+
+# ViTs that are trained here. The first takes a CPU a minute on digits; the second is made for CIFAR-10 on a GPU.
+VITS = {
+    "small-vit": {"img_size": 32, "patch_size": 8, "embed_dim": 64, "depth": 3, "num_heads": 4},
+    "cifar-vit": {"img_size": 32, "patch_size": 4, "embed_dim": 192, "depth": 8, "num_heads": 3},
+}
+# The four of arXiv 2404.11056, whose code takes them from timm 0.4.9: the checkpoints that stand for those names today.
+# What it calls "1k" was pre-trained on ImageNet-22k and fine-tuned on ImageNet-1k.
+PAPER = {
+    "vit-b-22k": "vit_base_patch16_224.augreg_in21k",
+    "vit-b-1k": "vit_base_patch16_224.augreg_in21k_ft_in1k",
+    "swin-b-22k": "swin_base_patch4_window7_224.ms_in22k",
+    "swin-b-1k": "swin_base_patch4_window7_224.ms_in22k_ft_in1k",
+}
+
+
+def backbone_for(
+    name: str,
+    public: Samples,
+    epochs: int = 70,
+    seed: int = 0,
+    device: str = "auto",
+    precision: str = "float32",
+    root: Path | str = DATA,
+) -> Backbone:
+    """The backbone that a name stands for, as the notebooks' parameter `backbone` has it.
+
+    Args:
+        name: One of VITS (trained on `public`, and kept under data/backbones for the next run); one of PAPER; a path of
+            a safetensors file that `Backbone.save` wrote; or a timm name, whose weights are read from
+            data/weights/NAME.safetensors if they are there, and downloaded otherwise. `NAME@96` sets the side of the
+            input of the last kind, in pixels.
+        public: Public samples: what ViTs are trained on, and what the features of timm's models are standardised by.
+        epochs: Passes over them, for VITS.
+        seed: Seed of the training.
+        device: `auto`, or a torch device.
+        precision: One of `backbone.PRECISIONS`.
+        root: Where data lie.
+    """
+    if Path(name).suffix == ".safetensors":
+        return Backbone.load(name, device).at(precision)
+    if name in VITS:
+        made_from = (name, public.sorted().digests.tobytes(), public.n_classes, epochs, seed)
+        here = json.dumps(environment(pick_device(device), 1))
+        path = Path(root) / "backbones" / f"{digest(*made_from, here)[:24]}.safetensors"
+        if not path.is_file():
+            train_vit(public, epochs, seed, device, **VITS[name]).save(path)
+        return Backbone.load(path, device).at(precision)
+    name, _, side = name.partition("@")
+    name = PAPER.get(name, name)
+    if side and not side.isdigit():
+        raise ValueError(f"backbone {name}@{side}: after the @ goes the side of the input, in pixels")
+    weights = Path(root) / "weights" / f"{name}.safetensors"
+    resize = {} if not side else {"img_size": int(side)} if "vit" in name or "swin" in name else {"size": int(side)}
+    backbone = Backbone.from_timm(name, weights=weights if weights.is_file() else None, device=device, **resize)
+    return backbone.at(precision).standardised(public)
+
+
+def train_vit(
+    public: Samples,
+    epochs: int = 70,
+    seed: int = 0,
+    device: str = "auto",
+    threads: int = 1,
+    batch_size: int = 64,
+    **arguments,
+) -> Backbone:
+    """Pre-train a small ViT (timm's class) on public samples, supervised, with augmentation.
+
+    Args:
+        public: Public samples; nothing private may be among them.
+        epochs: Passes over the public samples.
+        seed: Keys the initial weights, the order and the augmentation.
+        device: `auto`, or a torch device.
+        threads: Intra-op threads; bits may depend on it.
+        batch_size: Largest batch.
+        **arguments: Replace entries of `VITS["small-vit"]` (img_size, patch_size, embed_dim, depth, num_heads).
+
+    Returns:
+        The backbone, frozen, without its classifier.
+    """
+    arguments = {**VITS["small-vit"], **arguments}
+    side = arguments["img_size"]
+    config = {
+        "input_size": (3, side, side),
+        "interpolation": "bicubic",
+        "mean": (0.5,) * 3,
+        "std": (0.5,) * 3,
+        "crop_pct": 1.0,
+    }
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        start = create_model("vit_tiny_patch16_224", **arguments)
+        head = torch.nn.Linear(start.num_features, public.n_classes)
+    backbone = Backbone("vit_tiny_patch16_224", arguments, start.state_dict(), config, device)
+    model, head = backbone.model.requires_grad_(True).train(), head.to(backbone.device)
+    optimiser = torch.optim.AdamW([*model.parameters(), *head.parameters()], lr=2e-3, weight_decay=0.05)
+    labels = torch.from_numpy(public.labels).to(backbone.device)
+
+    def loss_of(rows: np.ndarray, draws: np.ndarray) -> torch.Tensor:
+        views = training.augment(backbone.views(public.images[rows]), draws, shift=0.12, rotate=15, zoom=0.15)
+        return F.cross_entropy(head(model(views)), labels[rows], label_smoothing=0.1)
+
+    bar = progress(range(epochs), desc="pre-training on public samples", unit="epoch")
+    with exact_arithmetic(threads):
+        training.train(loss_of, optimiser, public.keys, bar, batch_size=batch_size, seed=seed, warmup=0.1)
+    model.zero_grad()
+    model.requires_grad_(False).eval()
+    return backbone
