@@ -2,8 +2,8 @@
 
 python benchmarks/scale.py [--samples 1000000] [--clusters 2000] [--output results/benchmarks/scale.json]
 
-Images are random patterns of 8x8 pixels in an array on disk, read through a memory map; the backbone is an untrained ViT
-(speed and memory do not depend on its weights).
+Images are random patterns of 8x8 pixels in an array on disk, read through a memory map; the backbone is a ViT that has
+learnt next to nothing (speed and memory do not depend on its weights).
 """
 
 import argparse

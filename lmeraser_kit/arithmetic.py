@@ -131,3 +131,12 @@ def pick_device(device: str = "auto") -> torch.device:
     if torch.cuda.is_available():
         return torch.device("cuda")
     return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
+
+
+def native_precisions(device: str = "auto") -> list[str]:
+    """The precisions that a device computes in by itself: float32, and bfloat16 where it is not emulated, slowly."""
+    if pick_device(device).type == "cpu":
+        native = any(has for name, has in torch.cpu.get_capabilities().items() if "bf16" in name)
+    else:
+        native = pick_device(device).type == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False)
+    return ["float32", "bfloat16"] if native else ["float32"]

@@ -10,6 +10,7 @@ import difflib
 import functools
 import json
 import math
+import warnings
 from pathlib import Path
 
 import numpy as np
@@ -17,7 +18,7 @@ import timm
 import torch
 from torchvision.transforms.v2 import functional as transforms
 
-from lmeraser_kit.arithmetic import exact_arithmetic, memory_to_spare, pick_device, progress
+from lmeraser_kit.arithmetic import exact_arithmetic, memory_to_spare, native_precisions, pick_device, progress
 from lmeraser_kit.samples import Samples, digest
 from lmeraser_kit.weights import read_weights, write_weights
 
@@ -88,6 +89,8 @@ class Backbone:
         self.model.to(self.device, PRECISIONS[self.precision])
         if any(isinstance(module, torch.nn.Conv2d) and module.groups > 1 for module in self.model.modules()):
             self.model.to(memory_format=torch.channels_last)  # depthwise convolutions are faster so
+        if self.precision not in native_precisions(str(self.device)):
+            warnings.warn(f"{self.precision} is emulated on this {self.device.type}: it will be slow", stacklevel=3)
         slow = self.device.type == "cpu" and self.precision == "bfloat16"
         for module in self.model.modules():
             if slow and hasattr(module, "fused_attn"):  # on CPUs the backward pass of fused attention is slow in bf16

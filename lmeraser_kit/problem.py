@@ -22,7 +22,7 @@ BATCH = 64
 
 @dataclass(frozen=True, eq=False)
 class Part:
-    """Samples as a method sees them: inputs (features, or views to be prompted), labels (N,), keys (N,)."""
+    """Samples as a method sees them: inputs (features, or images to be prompted), labels (N,), keys (N,)."""
 
     inputs: torch.Tensor
     labels: torch.Tensor
@@ -67,17 +67,17 @@ class Problem:
     def part(self, samples: Samples) -> Part:
         """Samples as a method sees them."""
         backbone, images = self.eraser.backbone, np.asarray(samples.images)
-        if self.prompted:
-            inputs = backbone.views(images)
-        else:
-            inputs = torch.from_numpy(backbone.features(images, self.eraser.threads)).to(backbone.device)
+        if not self.prompted:
+            images = backbone.features(images, self.eraser.threads)
+        inputs = torch.from_numpy(np.array(images)).to(backbone.device)
         return Part(inputs, torch.from_numpy(samples.labels).to(backbone.device), samples.keys)
 
     def embed(self, parameters: Parameters, inputs: torch.Tensor) -> torch.Tensor:
         """Features, (B, D), through the prompt if there is one."""
         if not self.prompted:
             return inputs
-        return self.eraser.backbone(inputs + prompt_canvas(parameters["prompt"], self.mask))
+        backbone = self.eraser.backbone
+        return backbone(backbone.views(inputs) + prompt_canvas(parameters["prompt"], self.mask))
 
     def logits(self, parameters: Parameters, inputs: torch.Tensor) -> torch.Tensor:
         """Logits, (B, n_classes); counted if gradients are wanted."""

@@ -78,7 +78,7 @@ class Rebuilder(BaseEstimator):
         return self.clusters if self.clusters is not None else HierarchicalClusters()
 
     def _environment(self) -> dict[str, str | int]:
-        return environment(self.backbone.device, self.threads)
+        return environment(self.backbone.device, self.threads) | {"precision": self.backbone.precision}
 
     def _build(
         self, known: State, leaving: Iterable[str], joining: Samples, cache: MutableMapping | None, here: dict

@@ -121,6 +121,16 @@ class Recipe:
         return prompt_mask(self.prompt, self.prompt_size, size, seed)
 
 
+RECIPES = {"default": Recipe, "published": Recipe.published}
+
+
+def named_recipe(name: str, **changes) -> Recipe:
+    """One of RECIPES, with changes. Raises ValueError for an unknown name."""
+    if name not in RECIPES:
+        raise ValueError(f"unknown recipe {name!r}; one of: {', '.join(RECIPES)}")
+    return RECIPES[name](**changes)
+
+
 def optimiser_for(recipe: Recipe, parameters: dict[str, torch.Tensor], share: float = 1.0) -> torch.optim.Optimizer:
     """The recipe's optimiser, at a share of its rates, over weight, bias, and prompt if there is one."""
     adam = recipe.optimiser == "adamw"

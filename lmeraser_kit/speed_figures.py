@@ -27,7 +27,7 @@ def rates(frame: pd.DataFrame) -> Figure:
     groups = (
         frame.groupby(["precision", "method"], sort=False)["rate"].agg(["median", "min", "max"]).sort_values("median")
     )
-    for y, ((precision, method), row) in enumerate(groups.iterrows()):
+    for y, ((_, method), row) in enumerate(groups.iterrows()):
         error = [[row["median"] - row["min"]], [row["max"] - row["median"]]]
         ax.barh(y, row["median"], xerr=error, color=COLOURS[method], capsize=5)
         ax.annotate(f"{row['median']:.3g}", (row["max"], y), xytext=(8, 0), textcoords="offset points", va="center")
