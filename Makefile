@@ -1,13 +1,15 @@
 # `make` alone lists what there is. Every target makes the environment first when it is missing or older than the lock.
 PROFILE ?= quick
 CORES ?= $(shell nproc)
+NAME ?= $(PROFILE)
+SET ?= {}
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/ready
 
 .DEFAULT_GOAL := help
-.PHONY: help reproduce test kill-test bench lab lint clean lock
+.PHONY: help reproduce plan test kill-test bench lab lint clean lock
 
 help:  ## this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -23,12 +25,15 @@ $(READY): requirements.lock pyproject.toml
 	@touch $@
 
 # One call at a time (flock); the lock is the kernel's, so a call that was killed leaves none behind.
-reproduce: $(READY)  ## run a profile (PROFILE=quick) into tables, figures and results/PROFILE/report.html
-	@flock --nonblock --close $(VENV)/reproduce.lock \
-		$(BIN)/snakemake --snakefile workflow/Snakefile --config profile=$(PROFILE) --cores $(CORES) \
+reproduce: $(READY)  ## run a profile (PROFILE=quick) into tables, figures and results/PROFILE/report.html; SET='{seed: [0]}' NAME=mine
+	@SET='$(SET)' flock --nonblock --close $(VENV)/reproduce.lock \
+		$(BIN)/snakemake --snakefile workflow/Snakefile --config profile=$(PROFILE) name=$(NAME) --cores $(CORES) \
 		--keep-going --rerun-incomplete --nolock --quiet rules host reason \
 		|| { echo "Not finished: see above. The next call takes up from here (one call at a time)."; exit 1; }
-	@echo "The report: results/$(PROFILE)/report.html"
+	@echo "The report: results/$(NAME)/report.html"
+
+plan: $(READY)  ## what a profile would run here, and about how long it would take
+	@$(BIN)/python -m lmeraser_kit.estimate $(PROFILE) --cores $(CORES) --set '$(SET)'
 
 test: $(READY)  ## run the tests
 	$(BIN)/python -m pytest

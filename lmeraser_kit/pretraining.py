@@ -62,14 +62,48 @@ def backbone_for(
         if not path.is_file():
             train_vit(public, epochs, seed, device, **VITS[name]).save(path)
         return Backbone.load(path, device).at(precision)
+    name, arguments = timm_name(name)
+    weights = Path(root) / "weights" / f"{name}.safetensors"
+    backbone = Backbone.from_timm(name, weights=weights if weights.is_file() else None, device=device, **arguments)
+    return backbone.at(precision).standardised(public)
+
+
+def timm_name(name: str) -> tuple[str, dict[str, int]]:
+    """timm's name of one of PAPER, or of any other model, with what `@96` after it asks of `Backbone.from_timm`.
+
+    Raises:
+        ValueError: If what comes after the @ is no number of pixels.
+    """
     name, _, side = name.partition("@")
     name = PAPER.get(name, name)
     if side and not side.isdigit():
         raise ValueError(f"backbone {name}@{side}: after the @ goes the side of the input, in pixels")
-    weights = Path(root) / "weights" / f"{name}.safetensors"
-    resize = {} if not side else {"img_size": int(side)} if "vit" in name or "swin" in name else {"size": int(side)}
-    backbone = Backbone.from_timm(name, weights=weights if weights.is_file() else None, device=device, **resize)
-    return backbone.at(precision).standardised(public)
+    if not side:
+        return name, {}
+    return name, {"img_size" if "vit" in name or "swin" in name else "size": int(side)}
+
+
+def untrained(name: str, seed: int = 0, device: str = "auto", precision: str = "float32") -> Backbone:
+    """The backbone of a name (one of VITS or PAPER, or timm's) with random weights: as fast, and it knows nothing."""
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        if name in VITS:
+            return _new_vit(VITS[name], device).at(precision)
+        name, arguments = timm_name(name)
+        return Backbone.from_timm(name, pretrained=False, device=device, **arguments).at(precision)
+
+
+def _new_vit(arguments: dict, device: str) -> Backbone:
+    side = arguments["img_size"]
+    config = {
+        "input_size": (3, side, side),
+        "interpolation": "bicubic",
+        "mean": (0.5,) * 3,
+        "std": (0.5,) * 3,
+        "crop_pct": 1.0,
+    }
+    start = create_model("vit_tiny_patch16_224", **arguments)
+    return Backbone("vit_tiny_patch16_224", arguments, start.state_dict(), config, device)
 
 
 def train_vit(
@@ -96,19 +130,10 @@ def train_vit(
         The backbone, frozen, without its classifier.
     """
     arguments = {**VITS["small-vit"], **arguments}
-    side = arguments["img_size"]
-    config = {
-        "input_size": (3, side, side),
-        "interpolation": "bicubic",
-        "mean": (0.5,) * 3,
-        "std": (0.5,) * 3,
-        "crop_pct": 1.0,
-    }
     with torch.random.fork_rng():
         torch.manual_seed(seed)
-        start = create_model("vit_tiny_patch16_224", **arguments)
-        head = torch.nn.Linear(start.num_features, public.n_classes)
-    backbone = Backbone("vit_tiny_patch16_224", arguments, start.state_dict(), config, device)
+        backbone = _new_vit(arguments, device)
+        head = torch.nn.Linear(backbone.n_features, public.n_classes)
     model, head = backbone.model.requires_grad_(True).train(), head.to(backbone.device)
     optimiser = torch.optim.AdamW([*model.parameters(), *head.parameters()], lr=2e-3, weight_decay=0.05)
     labels = torch.from_numpy(public.labels).to(backbone.device)

@@ -108,6 +108,35 @@ def plan(config: dict, notebooks: Path | str = PROJECT / "notebooks") -> dict[tu
     return runs
 
 
+def changed(profile: dict, values: dict) -> dict:
+    """A profile with other values for some parameters, wherever a notebook has them.
+
+    Args:
+        profile: What a file of workflow/config holds.
+        values: Names and values, such as `{seed: [0], epochs: 1}`. A list is swept over.
+
+    Raises:
+        ValueError: If they are no names and values, or no notebook of the profile has such a parameter.
+    """
+    if not isinstance(values, dict):
+        raise ValueError(f"changes are {values!r}, expected names and values, such as {{seed: [0]}}")
+    notebooks, used = {}, set()
+    for notebook, grids in (profile.get("notebooks") or {}).items():
+        known = papermill.inspect_notebook(str(PROJECT / "notebooks" / f"{notebook}.ipynb"))
+        mine = {name: value for name, value in values.items() if name in known}
+        used |= mine.keys()
+        several = grids if isinstance(grids, list) else [grids]
+        notebooks[notebook] = list({repr(grid): grid for grid in ({**grid, **mine} for grid in several)}.values())
+    if unknown := values.keys() - used:
+        raise ValueError(f"no notebook of the profile has a parameter {min(unknown)!r}")
+    return {**profile, "notebooks": notebooks}
+
+
+def profiles() -> list[str]:
+    """The names of the profiles that there are."""
+    return sorted(path.stem for path in (PROJECT / "workflow" / "config").glob("*.yaml"))
+
+
 def run_notebook(notebook: Path | str, folder: Path | str, parameters: dict) -> dict:
     """Execute a notebook with papermill, strictly, and leave a manifest.
 
