@@ -84,7 +84,18 @@ def versions() -> dict[str, str]:
 @functools.cache
 def code_digest() -> str:
     """A hash of the kit's own code that computes bits, in hex: what other code has made is made anew."""
-    names = ("samples", "arithmetic", "training", "backbone", "prompts", "clustering", "recipe", "tuning", "rebuild")
+    names = (
+        "samples",
+        "arithmetic",
+        "training",
+        "backbone",
+        "prompts",
+        "clustering",
+        "closed_form",
+        "recipe",
+        "tuning",
+        "rebuild",
+    )
     return hashlib.sha256(b"".join((Path(__file__).parent / f"{n}.py").read_bytes() for n in names)).hexdigest()[:16]
 
 

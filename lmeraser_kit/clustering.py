@@ -19,6 +19,7 @@ import warnings
 
 import numpy as np
 from scipy.spatial.distance import cdist
+from scipy.special import softmax
 from sklearn.base import BaseEstimator
 from sklearn.cluster import AgglomerativeClustering
 
@@ -46,6 +47,10 @@ class HierarchicalClusters(BaseEstimator):
         max_share: Clusters with more than this share of the clustered samples are divided; None for no such limit.
         divide_by: `features`: halved by Ward linkage until small enough, each part with its own prototype; or `uids`:
             into shards by a hash of the uid, which all vote (a forward pass each).
+        softness: How far votes reach at prediction: a cluster's weight is `softmax(-distance^2 / (softness * s))`,
+            with s the mean squared distance of the fitted samples to their prototypes; 0 for the nearest cluster alone
+            (the paper). It changes no cluster's members, so forgetting costs the same and is as exact.
+        n_votes: With softness, how many of the nearest prototypes vote (a prompted pass each); None for all.
     """
 
     def __init__(
@@ -57,6 +62,8 @@ class HierarchicalClusters(BaseEstimator):
         fit_size=1000,
         max_share=None,
         divide_by="features",
+        softness=0.0,
+        n_votes=None,
     ):
         self.n_clusters = n_clusters
         self.distance_threshold = distance_threshold
@@ -65,6 +72,8 @@ class HierarchicalClusters(BaseEstimator):
         self.fit_size = fit_size
         self.max_share = max_share
         self.divide_by = divide_by
+        self.softness = softness
+        self.n_votes = n_votes
 
     uses_features = True
 
@@ -99,8 +108,12 @@ class HierarchicalClusters(BaseEstimator):
             raise ValueError(f"max_share is {self.max_share!r}, expected a share in (0, 1], or None")
         if self.divide_by not in ("features", "uids"):
             raise ValueError(f"divide_by is {self.divide_by!r}, expected 'features' or 'uids'")
+        if not (isinstance(self.softness, (int, float)) and 0 <= self.softness < math.inf):
+            raise ValueError(f"softness is {self.softness!r}, expected a number from 0")
+        if self.n_votes is not None:
+            _check_whole("n_votes", self.n_votes)
         if self.n_clusters is not None:
-            _check_n_clusters(self.n_clusters)
+            _check_whole("n_clusters", self.n_clusters)
             most = min(n_samples, self.fit_size)
             if self.n_clusters > most:
                 raise ValueError(f"{self.n_clusters} clusters cannot be made of {most} {self.learns_from} samples")
@@ -125,6 +138,7 @@ class HierarchicalClusters(BaseEstimator):
         self.counts_ = np.bincount(labels)  # how many samples each prototype is the mean of
         means = [points[labels == k].mean(axis=0) for k in range(len(self.counts_))]
         self.prototypes_ = np.array(means).reshape(-1, features.shape[1])
+        self.spread_ = float(np.square(points - self.prototypes_[labels]).sum(axis=1).mean()) if len(points) else 0.0
         self.shards_ = -(-self.counts_ // most) if self.divide_by == "uids" else np.ones_like(self.counts_)
         return self
 
@@ -142,17 +156,27 @@ class HierarchicalClusters(BaseEstimator):
             available: Numbers of the clusters that have a model, (K,).
 
         Returns:
-            Weights, (N, K); rows sum to 1. The nearest prototype's cluster has all of it; its shards share it.
+            Weights, (N, K); rows sum to 1. The nearest prototype's cluster has all of it, or with softness the most; a
+            prototype's shards share its weight.
         """
         prototype = np.repeat(np.arange(len(self.shards_)), self.shards_)[available]
         near, place = np.unique(prototype, return_inverse=True)
-        nearest = _nearest(features, self.prototypes_[near])
-        mine = nearest[:, None] == place
-        return mine / mine.sum(axis=1, keepdims=True)
+        shards = np.bincount(place)
+        if not self.softness:
+            nearest = _nearest(features, self.prototypes_[near])
+            return (nearest[:, None] == place) / shards[place]
+        distances = cdist(features.astype(np.float64), self.prototypes_[near], "sqeuclidean")
+        if self.n_votes is not None and self.n_votes < len(near):
+            farthest = np.partition(distances, self.n_votes - 1, axis=1)[:, [self.n_votes - 1]]
+            distances = np.where(distances <= farthest, distances, np.inf)
+        weights = softmax(-distances / (self.softness * max(self.spread_, np.finfo(float).tiny)), axis=1)
+        return weights[:, place] / shards[place]
 
     def pieces(self) -> dict[str, str]:
         """A hash of every prototype, and of the rest, by name."""
-        rest = {"routing": digest("hierarchical", repr(self), self.counts_.tobytes(), self.shards_.tobytes())}
+        rest = {
+            "routing": digest("hierarchical", repr(self), self.counts_.tobytes(), self.shards_.tobytes(), self.spread_)
+        }
         return rest | {f"prototype {k}": digest(p.tobytes()) for k, p in enumerate(self.prototypes_)}
 
 
@@ -213,7 +237,7 @@ class HashClusters(BaseEstimator):
 
     def check(self, n_samples: int) -> None:
         """Refuse a number of shards or a vote that makes no sense (ValueError); warn if shards will be empty."""
-        _check_n_clusters(self.n_clusters)
+        _check_whole("n_clusters", self.n_clusters)
         if self.vote not in ("mean", "majority"):
             raise ValueError(f"vote is {self.vote!r}, expected 'mean' or 'majority'")
         if self.n_clusters > n_samples > 0:
@@ -260,6 +284,6 @@ def _nearest(features: np.ndarray, prototypes: np.ndarray) -> np.ndarray:
     return np.concatenate([cdist(part, prototypes).argmin(axis=1) for part in parts] or [np.zeros(0, dtype=np.int64)])
 
 
-def _check_n_clusters(n_clusters: int) -> None:
-    if not isinstance(n_clusters, (int, np.integer)) or n_clusters < 1:
-        raise ValueError(f"n_clusters is {n_clusters!r}, expected a whole number from 1")
+def _check_whole(name: str, value: int) -> None:
+    if not isinstance(value, (int, np.integer)) or value < 1:
+        raise ValueError(f"{name} is {value!r}, expected a whole number from 1")

@@ -251,6 +251,15 @@ class LMEraser(Rebuilder):
         """Accuracy on samples (or on images and labels), a share in [0, 1]."""
         return float(np.mean(self.predict(samples) == (samples.labels if labels is None else labels)))
 
+    @property
+    def forward_passes(self) -> int:
+        """Passes through the backbone that a prediction takes: one to route (or for heads alone), one a prompt."""
+        check_is_fitted(self, "state_")
+        available, prompted = np.array(sorted(self.state_.models)), self._recipe().prompt != "none"
+        anywhere = np.zeros((1, self.backbone.n_features), np.float32)
+        votes = np.count_nonzero(self.state_.routing.votes(anywhere, available))
+        return int(prompted * votes + (self.state_.routing.uses_features or not prompted))
+
     def sizes(self) -> dict[int, int]:
         """How many samples each cluster with a model has, by number."""
         check_is_fitted(self, "state_")

@@ -2,8 +2,9 @@
 
     python -m lmeraser_kit.estimate paper --cores 2
 
-Nothing is loaded but the backbones' architectures, with random weights: a few batches say what a pass takes here. It is an
-estimate, good to a factor of two or so: it counts the fits that each notebook makes, and knows nothing of what is cached.
+Nothing is loaded but the backbones' architectures, with random weights: a few batches say what a pass takes here. It
+is an estimate, good to a factor of two or so: it counts the fits that each notebook makes, and knows nothing of what
+is cached.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ import yaml
 
 from lmeraser_kit import runs
 from lmeraser_kit.arithmetic import exact_arithmetic, progress
+from lmeraser_kit.baselines import FRONTIER, UNDIVIDED
 from lmeraser_kit.datasets import PAPER_SHARE, PUBLIC_BELOW, load_dataset
 from lmeraser_kit.pretraining import VITS, untrained
 from lmeraser_kit.recipe import named_recipe
@@ -89,7 +91,7 @@ def sizes_of(dataset: str, limits: list[int], seed: int) -> list[int]:
 
 
 def passes(notebook: str, run: dict, public: int, private: int, test: int) -> tuple[float, float]:
-    """How many samples a run passes forward, and forward and backward, by what its notebook does with its parameters."""
+    """How many samples a run passes forward, and forward and backward, by what its notebook does."""
     look, fit, k = public + private + test, private * run.get("epochs", 0), run.get("n_clusters", 1)
     heads = run.get("prompt") == "none"
     if notebook == "03_prompts":
@@ -105,6 +107,16 @@ def passes(notebook: str, run: dict, public: int, private: int, test: int) -> tu
         return 60 * look + 3 * k * test, 0 if heads else (25 + 40 * (1 + len(run["strengths"]))) * fit
     if notebook == "08_attacks":
         return 20 * look, 3 * fit if heads else 10 * run["n_shadows"] * fit
+    if notebook == "10_frontier":
+        prompted = [method for method in run["methods"] or FRONTIER if "head" not in method]
+        divided = [(method, k) for method in prompted if method not in UNDIVIDED for k in run["n_clusters"]]
+        requests = sum(2 * run["n_requests"] / k for _, k in divided) + len(run["batches"]) * len(divided)
+        shards = sum(k for method, k in divided if method == "hashed clusters")
+        fits = len(divided) + len(prompted) - len({method for method, _ in divided})
+        return 2 * look + (len(divided) + shards) * test, (fits + requests) * fit
+    if notebook == "11_rates":
+        settings = 2 + len(run["rates"]) + len(run["head_rates"])
+        return settings * len(run["sizes"]) * public / 3, (settings - 1) * sum(run["sizes"]) * run["epochs"]
     return 2 * look, fit
 
 
@@ -156,7 +168,9 @@ def main(arguments: list[str] | None = None) -> int:
     shown = table.assign(run=[name if len(name) < 60 else f"{name[:56]} ..." for name in table["run"]])
     print("\n" + shown.to_string(index=False, float_format="{:,.1f}".format, justify="left"))
     minutes = max(table["minutes"].sum() / options.cores, table["minutes"].max())
-    print(f"\n{len(table)} runs, {options.cores} at a time: about {minutes / 60:.1f} hours ({minutes:.0f} minutes) here,")
+    print(
+        f"\n{len(table)} runs, {options.cores} at a time: about {minutes / 60:.1f} hours ({minutes:.0f} minutes) here,"
+    )
     print("within a factor of two or so;", end=" ")
     print(f"weights and a batch take up to {table['GiB'].max():.1f} GiB a run, besides the samples. Runs that are done")
     print("already, and backbones that were trained before, are not done again.")

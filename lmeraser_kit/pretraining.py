@@ -69,7 +69,7 @@ def backbone_for(
 
 
 def timm_name(name: str) -> tuple[str, dict[str, int]]:
-    """timm's name of one of PAPER, or of any other model, with what `@96` after it asks of `Backbone.from_timm`.
+    """Timm's name of one of PAPER, or of any other model, with what `@96` after it asks of `Backbone.from_timm`.
 
     Raises:
         ValueError: If what comes after the @ is no number of pixels.

@@ -16,6 +16,7 @@ from lmeraser_kit.prompts import PROMPTS, prompt_mask
 from lmeraser_kit.samples import keyed_uniform
 
 OPTIMISERS = ("adamw", "sgd")
+HEAD_STARTS = ("zero", "ridge")
 
 
 @dataclass(frozen=True)
@@ -33,6 +34,8 @@ class Recipe:
         prompt_lr: Peak learning rate of the prompt; with AdamW in normalised pixel units a step.
         head_lr: Peak learning rate of the head; with AdamW that of a logit: a weight's is this over the number of
             features.
+        head_start: What the head starts from: `ridge`, the closed-form solution on the cluster's clean features (a
+            forward pass each), or `zero`, as published.
         epochs: Passes over the cluster's samples.
         slices: Slices of a cluster, R. Tuning passes over the slices so far after each, `2 epochs / (R + 1)` times
             (rounded, at least once), so that the whole costs as much as without slices.
@@ -56,6 +59,7 @@ class Recipe:
     optimiser: str = "adamw"
     prompt_lr: float = 0.01
     head_lr: float = 1.0
+    head_start: str = "zero"
     epochs: int = 10
     slices: int = 1
     batch_size: int = 32
@@ -73,6 +77,8 @@ class Recipe:
             raise ValueError(f"unknown prompt {self.prompt!r}; one of: {', '.join(PROMPTS)}")
         if self.optimiser not in OPTIMISERS:
             raise ValueError(f"unknown optimiser {self.optimiser!r}; one of: {', '.join(OPTIMISERS)}")
+        if self.head_start not in HEAD_STARTS:
+            raise ValueError(f"unknown head_start {self.head_start!r}; one of: {', '.join(HEAD_STARTS)}")
         for field in dataclasses.fields(self):
             value = getattr(self, field.name)
             if field.type in ("int", "float") and not isinstance(value, (int, float, np.number)):

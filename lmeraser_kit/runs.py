@@ -12,6 +12,7 @@ from __future__ import annotations
 import argparse
 import ast
 import difflib
+import hashlib
 import itertools
 import json
 import os
@@ -101,6 +102,8 @@ def plan(config: dict, notebooks: Path | str = PROJECT / "notebooks") -> dict[tu
         for parameters in itertools.chain.from_iterable(map(expand, grids)):
             name = "_".join(f"{k}-{parameters[k]}" for k in sorted(swept & parameters.keys())) or "only"
             name = "".join(c if c.isalnum() or c in "-_." else "-" for c in name)
+            if len(name) > 80:  # file systems have a limit
+                name = f"{name[:70]}-{hashlib.sha256(name.encode()).hexdigest()[:8]}"
             if (notebook, name) in runs:
                 raise ValueError(f"two runs of {notebook} are named {name!r}: a value occurs twice in the grid")
             check_parameters(Path(notebooks) / f"{notebook}.ipynb", parameters)

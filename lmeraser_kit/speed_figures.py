@@ -63,3 +63,24 @@ def routing(frame: pd.DataFrame) -> Figure:
     ax.set_title("Routing, once the features are there")
     ax.legend(title="clusters", labelcolor=NEUTRAL)
     return figure
+
+
+def prompt_rates(frame: pd.DataFrame, default: float) -> Figure:
+    """What a prompt adds to the head alone, in points of accuracy, against its rate; a line a size of cluster.
+
+    Args:
+        frame: Columns kind, size, prompt_lr, accuracy (share); a row a setting (and a seed).
+        default: The default rate.
+    """
+    figure, ax = plt.subplots(figsize=(10, 5.5))
+    means = frame.groupby(["kind", "size", "prompt_lr"])["accuracy"].mean()
+    sizes = sorted(frame["size"].unique())
+    for size, shade, marker in zip(sizes, np.linspace(0.75, 0.0, len(sizes)), "osD^v", strict=False):
+        gain = 100 * (means["prompt rate", size] - means["head alone", size].iloc[0])
+        ax.plot(gain.index, gain, marker=marker, markersize=10, linewidth=3, color=str(shade), label=f"{size} samples")
+    ax.axhline(0, color=COLOURS["plain loop"], linewidth=2)
+    ax.axvline(default, color=NEUTRAL, linestyle="--", linewidth=2, label="default")
+    ax.set(xscale="log", xlabel="prompt's learning rate (normalised pixel units a step)")
+    ax.set(ylabel="accuracy gained\n(points)", title="What a prompt adds to the head alone")
+    ax.legend(loc="center left", bbox_to_anchor=(1.01, 0.5))
+    return figure

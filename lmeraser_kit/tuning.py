@@ -21,6 +21,7 @@ import torch.nn.functional as F
 
 from lmeraser_kit.arithmetic import environment, exact_arithmetic, memory_to_spare
 from lmeraser_kit.backbone import Backbone
+from lmeraser_kit.closed_form import SHARPNESS, head_from_rows, with_one
 from lmeraser_kit.prompts import prompt_canvas
 from lmeraser_kit.recipe import Recipe, optimiser_for
 from lmeraser_kit.samples import Samples, digest
@@ -151,8 +152,9 @@ def _tune_slice(
     device, mask = backbone.device, recipe.mask(backbone.size, seed)
     if start is None:
         prompt = torch.randn(3, int(mask.sum()), generator=torch.Generator().manual_seed(seed)) * recipe.prompt_std
-        weight = torch.zeros(samples.n_classes, backbone.n_features)
-        bias = torch.zeros(samples.n_classes)
+        weight, bias = torch.zeros(samples.n_classes, backbone.n_features), torch.zeros(samples.n_classes)
+        if recipe.head_start == "ridge":
+            weight, bias = ridge_start(backbone.features(np.asarray(samples.images), threads), samples)
     else:
         prompt, weight, bias = (torch.tensor(array) for array in (start.prompt, start.weight, start.bias))
     prompt, weight, bias = (tensor.to(device) for tensor in (prompt, weight, bias))
@@ -188,6 +190,13 @@ def _tune_slice(
         )
     arrays = [tensor.detach().cpu().numpy() for tensor in (prompt, weight, bias)]
     return ClusterModel(*arrays, np.array(losses), len(samples), passed, address, start)
+
+
+def ridge_start(features: np.ndarray, samples: Samples) -> tuple[torch.Tensor, torch.Tensor]:
+    """A head in closed form from features, (N, D), sharpened into logits: weight and bias."""
+    rows = np.c_[with_one(features), np.eye(samples.n_classes)[samples.labels]]
+    head = torch.from_numpy((SHARPNESS * head_from_rows(rows, features.shape[1] + 1)).astype(np.float32))
+    return head[:-1].T.contiguous(), head[-1].contiguous()
 
 
 def at_hand(images: np.ndarray, device: torch.device) -> np.ndarray | torch.Tensor:

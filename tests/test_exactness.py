@@ -26,6 +26,7 @@ PARTITIONS = {
     "threshold": HierarchicalClusters(None, distance_threshold=4.0),
     "divided by features": HierarchicalClusters(5, max_share=0.2),
     "divided by uids": HierarchicalClusters(5, max_share=0.2, divide_by="uids"),
+    "soft": HierarchicalClusters(5, linkage="ward", softness=0.2),
     "private": HierarchicalClusters(5, fit_on="private"),
     "hyperplanes": HyperplaneClusters(3),
     "hashed": HashClusters(5),
