@@ -138,7 +138,7 @@ class HierarchicalClusters(BaseEstimator):
         self.counts_ = np.bincount(labels)  # how many samples each prototype is the mean of
         means = [points[labels == k].mean(axis=0) for k in range(len(self.counts_))]
         self.prototypes_ = np.array(means).reshape(-1, features.shape[1])
-        self.spread_ = float(np.square(points - self.prototypes_[labels]).sum(axis=1).mean()) if len(points) else 0.0
+        self.spread_ = np.square(points - self.prototypes_[labels]).sum(axis=1).mean(keepdims=True)
         self.shards_ = -(-self.counts_ // most) if self.divide_by == "uids" else np.ones_like(self.counts_)
         return self
 
@@ -169,13 +169,15 @@ class HierarchicalClusters(BaseEstimator):
         if self.n_votes is not None and self.n_votes < len(near):
             farthest = np.partition(distances, self.n_votes - 1, axis=1)[:, [self.n_votes - 1]]
             distances = np.where(distances <= farthest, distances, np.inf)
-        weights = softmax(-distances / (self.softness * max(self.spread_, np.finfo(float).tiny)), axis=1)
+        weights = softmax(-distances / (self.softness * max(self.spread_[0], np.finfo(float).tiny)), axis=1)
         return weights[:, place] / shards[place]
 
     def pieces(self) -> dict[str, str]:
         """A hash of every prototype, and of the rest, by name."""
         rest = {
-            "routing": digest("hierarchical", repr(self), self.counts_.tobytes(), self.shards_.tobytes(), self.spread_)
+            "routing": digest(
+                "hierarchical", repr(self), self.counts_.tobytes(), self.shards_.tobytes(), self.spread_.tobytes()
+            )
         }
         return rest | {f"prototype {k}": digest(p.tobytes()) for k, p in enumerate(self.prototypes_)}
 

@@ -10,7 +10,7 @@ from dataclasses import asdict, replace
 import numpy as np
 from sklearn.utils.validation import check_is_fitted
 
-from lmeraser_kit.prediction import class_probabilities
+from lmeraser_kit.prediction import class_probabilities, forward_passes
 from lmeraser_kit.rebuild import Rebuilder, Successor, nothing
 from lmeraser_kit.recipe import Recipe
 from lmeraser_kit.samples import Samples, concatenate, digest, named
@@ -253,12 +253,9 @@ class LMEraser(Rebuilder):
 
     @property
     def forward_passes(self) -> int:
-        """Passes through the backbone that a prediction takes: one to route (or for heads alone), one a prompt."""
+        """Passes through the backbone that a prediction takes, at most."""
         check_is_fitted(self, "state_")
-        available, prompted = np.array(sorted(self.state_.models)), self._recipe().prompt != "none"
-        anywhere = np.zeros((1, self.backbone.n_features), np.float32)
-        votes = np.count_nonzero(self.state_.routing.votes(anywhere, available))
-        return int(prompted * votes + (self.state_.routing.uses_features or not prompted))
+        return forward_passes(self.state_, self.backbone.n_features, self._recipe().prompt != "none")
 
     def sizes(self) -> dict[int, int]:
         """How many samples each cluster with a model has, by number."""

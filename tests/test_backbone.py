@@ -7,8 +7,9 @@ import torch
 from conftest import TINY
 from safetensors.torch import save_file
 
-from lmeraser_kit import Backbone, Recipe, tune_cluster
-from lmeraser_kit.arithmetic import environment, exact_arithmetic
+from lmeraser_kit import Backbone, HierarchicalClusters, LMEraser, Recipe, Store, tune_cluster
+from lmeraser_kit.arithmetic import environment, exact_arithmetic, native_precisions
+from lmeraser_kit.backbone import PRECISIONS
 from lmeraser_kit.baselines import linear_probe
 from lmeraser_kit.pretraining import PAPER, backbone_for
 from lmeraser_kit.training import augment, warmup_cosine
@@ -102,8 +103,19 @@ def test_precision_is_part_of_a_backbone(backbone, split, tmp_path):
     for again in (Backbone.load(half.save(tmp_path / "b.safetensors")), pickle.loads(pickle.dumps(half))):
         assert again.fingerprint == half.fingerprint
         np.testing.assert_array_equal(again.features(images), rounded)
+    assert native_precisions("cpu")[0] == "float32" and set(native_precisions("cpu")) <= set(PRECISIONS)
     with pytest.raises(ValueError, match="unknown precision 'float8'; one of: float32, bfloat16"):
         backbone.at("float8")
+
+
+def test_forgetting_is_exact_in_every_precision_and_the_certificate_names_it(backbone, private, split, tmp_path):
+    for precision in PRECISIONS:
+        eraser = LMEraser(backbone.at(precision), HierarchicalClusters(4), Recipe(epochs=1), verbose=False)
+        with Store.create(tmp_path / precision, eraser, private[:40], split.public) as store:
+            environment = store.forget(private.uids[0]).environment
+            assert environment["precision"] == precision and environment["device"] == "cpu"
+            store.verify()
+            assert store.eraser.backbone.precision == precision
 
 
 def test_features_are_standardised_by_public_samples_alone(backbone, split, tmp_path):

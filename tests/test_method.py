@@ -15,11 +15,14 @@ from lmeraser_kit import (
     Recipe,
     Samples,
     SingleCluster,
+    closed_form,
     load_dataset,
     tune_cluster,
 )
+from lmeraser_kit.backbone import FEATURE_BATCH
 from lmeraser_kit.baselines import METHODS, build_method
 from lmeraser_kit.prompts import PROMPTS, prompt_canvas, prompt_mask
+from lmeraser_kit.recipe import named_recipe
 
 # --- clustering
 
@@ -59,6 +62,24 @@ def test_votes_are_weights_over_the_clusters_that_have_a_model():
     near = HyperplaneClusters(3).votes(points, np.array([0, 7])).argmax(axis=1)
     np.testing.assert_array_equal(near, np.bitwise_count(signs) > 1)
     np.testing.assert_array_equal(HashClusters(4).votes(None, np.array([1, 3])), [[0.5, 0.5]])
+
+
+def test_soft_votes_fall_with_the_distance_and_reach_the_nearest_few():
+    rng = np.random.default_rng(0)
+    points, keys = rng.normal(size=(60, 4)), np.arange(60, dtype=np.uint64)
+    hard = HierarchicalClusters(5).fit(points, keys)
+    soft = HierarchicalClusters(5, softness=0.5).fit(points, keys)
+    few = HierarchicalClusters(5, softness=0.5, n_votes=2).fit(points, keys)
+    available = np.array([0, 1, 3, 4])
+    distances = ((points[:, None] - soft.prototypes_[available]) ** 2).sum(axis=2)
+    nearest, votes = distances.argmin(axis=1), soft.votes(points, available)
+    farther = np.log(votes[:, :1] / votes) * soft.spread_ * 0.5
+    np.testing.assert_allclose(farther, distances - distances[:, :1], atol=1e-9)
+    np.testing.assert_allclose(votes.sum(axis=1), 1)
+    np.testing.assert_array_equal(votes.argmax(axis=1), nearest)
+    np.testing.assert_array_equal((few.votes(points, available) > 0).sum(axis=1), 2)
+    np.testing.assert_array_equal(hard.votes(points, available).argmax(axis=1), nearest)
+    np.testing.assert_array_equal(soft.assign(points, keys), hard.assign(points, keys))  # members are the same
 
 
 @pytest.mark.parametrize("divide_by", ["features", "uids"])
@@ -221,6 +242,40 @@ def test_every_method_by_name_learns(name, backbone, private, split):
     assert eraser.fit(private, public=split.public).score(split.test) > 0.3  # chance is 0.1
 
 
+@pytest.mark.parametrize(
+    "clusters, recipe, passes",
+    [
+        (HierarchicalClusters(4), {}, 2),
+        (HierarchicalClusters(4, softness=0.2), {}, 5),
+        (HierarchicalClusters(4, softness=0.2, n_votes=2), {}, 3),
+        (HierarchicalClusters(4, softness=0.2), {"prompt": "none"}, 1),
+        (HashClusters(3), {}, 3),
+        (HashClusters(3), {"prompt": "none"}, 1),
+        (SingleCluster(), {}, 1),
+    ],
+)
+def test_forward_passes_are_those_of_a_prediction(clusters, recipe, passes, make_eraser, private, split, monkeypatch):
+    eraser = make_eraser(clusters, recipe={"epochs": 1, **recipe}).fit(private, public=split.public)
+    call, seen = type(eraser.backbone).__call__, []
+    monkeypatch.setattr(type(eraser.backbone), "__call__", lambda self, x: (seen.append(len(x)), call(self, x))[1])
+    eraser.predict(split.test[:FEATURE_BATCH])
+    assert eraser.forward_passes == passes == sum(seen) / FEATURE_BATCH
+
+
+def test_a_head_may_start_from_its_closed_form(make_eraser, private, split):
+    recipe = {"prompt": "none", "shift": 0.0, "head_lr": 0.0, "epochs": 1, "head_start": "ridge"}
+    eraser = make_eraser(SingleCluster(), recipe=recipe).fit(private)  # at rate 0 it stays there
+    x = closed_form.with_one(eraser.backbone.features(private.images))
+    expected = closed_form.head_from_rows(np.c_[x, np.eye(10)[private.labels]], x.shape[1])
+    np.testing.assert_allclose(eraser.state_.models[0].weight, 5 * expected[:-1].T, rtol=1e-5, atol=1e-6)
+    eraser.verify()
+    with pytest.raises(ValueError, match="unknown head_start 'rigde'; one of: zero, ridge"):
+        Recipe(head_start="rigde")
+    with pytest.raises(ValueError, match="unknown recipe 'publised'; one of: default, published"):
+        named_recipe("publised")
+    assert named_recipe("published", epochs=3) == Recipe.published(epochs=3)
+
+
 def test_joblib_chooses_where_clusters_are_tuned(make_eraser, private, split):
     expected = make_eraser().fit(private, public=split.public).state_hash()
     with joblib.parallel_config("threading", n_jobs=2):
@@ -242,6 +297,8 @@ def test_bad_fits_are_refused_before_they_cost_time(make_eraser, private, split,
         ),
         (make_eraser(HierarchicalClusters(4, max_share=1.5)), "max_share is 1.5"),
         (make_eraser(HierarchicalClusters(4, divide_by="size")), "divide_by is 'size'"),
+        (make_eraser(HierarchicalClusters(4, softness=-1.0)), "softness is -1.0"),
+        (make_eraser(HierarchicalClusters(4, softness=1.0, n_votes=0)), "n_votes is 0"),
         (make_eraser(HyperplaneClusters(0)), "n_bits is 0"),
         (make_eraser(HyperplaneClusters(3, seed=-1)), "seed is -1"),
         (make_eraser(HierarchicalClusters(4, linkage="foo")), "linkage is 'foo'"),

@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
+from scipy.special import softmax
 
-from lmeraser_kit import HashClusters, LMEraser, Recipe, SingleCluster, distances
+from lmeraser_kit import HashClusters, HierarchicalClusters, LMEraser, Recipe, SingleCluster, closed_form, distances
 from lmeraser_kit.approximate import APPROXIMATE, newton_removal, relearn_steps, salun, ssd, unlearn
 from lmeraser_kit.baselines import METHODS, build_method
 from lmeraser_kit.files import StoreError
@@ -78,20 +79,58 @@ def test_a_second_deletion_in_a_shard_does_not_bring_the_first_back(backbone, pr
     assert sisa.state_hash() == fresh.fit(private[:60].without([first, second])).state_hash()
 
 
-def test_the_ridge_head_is_the_solution_over_all_samples(backbone, private, split, tmp_path):
-    ridge = RidgeEraser(backbone, HashClusters(5), Recipe(prompt="none"), verbose=False).fit(private)
-    x = np.c_[backbone.features(private.images), np.ones(len(private))].astype(float)
+@pytest.mark.parametrize("shards", [1, 2, 20])  # sums, some of each, rows
+@pytest.mark.parametrize("mirrored", [False, True])
+def test_the_ridge_head_is_the_solution_over_all_samples(shards, mirrored, backbone, private, split, tmp_path):
+    recipe = Recipe(prompt="none", weight_decay=0.01)
+    ridge = RidgeEraser(backbone, HashClusters(shards), recipe, mirrored=mirrored, verbose=False).fit(private)
+    features = backbone.features(private.images)
+    if mirrored:
+        features = (features + backbone.features(private.images[..., ::-1])) / 2
+    x = np.c_[features, np.ones(len(private))].astype(float)
     gram = x.T @ x
-    l2 = 1e-3 * np.trace(gram) / len(gram)
+    l2 = 0.01 * np.trace(gram) / len(gram)
     expected = np.linalg.solve(gram + l2 * np.eye(len(gram)), x.T @ np.eye(10)[private.labels])
     np.testing.assert_allclose(ridge.head(), expected, rtol=1e-5, atol=1e-7)
+    assert ridge.forward_passes == 1 + mirrored
     receipt = ridge.forget(private.uids[0])
-    assert len(receipt.clusters_tuned) == 1 and ridge.score(split.test) > 0.5
+    assert len(receipt.clusters_tuned) == 1 and ridge.score(split.test) > (0.4 if mirrored else 0.5)
+    ridge.verify()
     ridge.forget(private.uids[1:])
     with pytest.raises(ValueError, match="no private sample is held"):
         ridge.predict(split.test)
     with pytest.raises(StoreError, match="keeps an LMEraser"):
         Store.create(tmp_path / "ridge", ridge, private)
+
+
+def test_few_rows_give_the_same_head_as_their_sums():
+    rng = np.random.default_rng(0)
+    rows = np.c_[rng.normal(size=(12, 30)), np.eye(3)[rng.integers(0, 3, 12)]]
+    total = closed_form.sums(rows, 30)
+    l2 = 0.3 * np.trace(total[:, :30]) / 12  # the same l2, as a share of the other diagonal
+    expected = closed_form.head_from_sums(total, l2 * 30 / np.trace(total[:, :30]))
+    np.testing.assert_allclose(closed_form.head_from_rows(rows, 30, 0.3), expected, atol=1e-10)
+
+
+def test_the_heads_of_clusters_vote_beside_the_head_for_everybody(backbone, private, split):
+    def fitted(clusters, **options):
+        recipe = Recipe(prompt="none")
+        return RidgeEraser(backbone, clusters, recipe, verbose=False, **options).fit(private, public=split.public)
+
+    images = split.test[:30]
+    clusters = HierarchicalClusters(4, linkage="ward", softness=0.5)
+    plain, both = fitted(clusters), fitted(clusters, local=0.5)
+    x = closed_form.with_one(backbone.features(images.images))
+    votes = both.state_.routing.votes(backbone.features(images.images), np.array(sorted(both.state_.models)))
+    expected = x @ plain.head()
+    for k, share in zip(sorted(both.state_.models), votes.T, strict=True):
+        members = both.state_.members[k]
+        rows = np.c_[closed_form.with_one(backbone.features(members.images)), np.eye(10)[members.labels]]
+        expected += 0.5 * share[:, None] * (x @ closed_form.head_from_rows(rows, x.shape[1]))
+    np.testing.assert_allclose(both.predict_proba(images), softmax(closed_form.SHARPNESS * expected, axis=1), atol=1e-9)
+    assert both.state_hash() != plain.state_hash()
+    both.forget(private.uids[:3])
+    both.verify()
 
 
 def test_a_head_on_features_that_do_not_change_is_tuned_on_them(make_eraser, private, monkeypatch):
