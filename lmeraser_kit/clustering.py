@@ -174,11 +174,8 @@ class HierarchicalClusters(BaseEstimator):
 
     def pieces(self) -> dict[str, str]:
         """A hash of every prototype, and of the rest, by name."""
-        rest = {
-            "routing": digest(
-                "hierarchical", repr(self), self.counts_.tobytes(), self.shards_.tobytes(), self.spread_.tobytes()
-            )
-        }
+        learnt = (self.counts_, self.shards_, self.spread_)
+        rest = {"routing": digest("hierarchical", repr(self), *(array.tobytes() for array in learnt))}
         return rest | {f"prototype {k}": digest(p.tobytes()) for k, p in enumerate(self.prototypes_)}
 
 

@@ -12,7 +12,7 @@ from lmeraser_kit.state import State
 
 
 def forward_passes(state: State, n_features: int, prompted: bool) -> int:
-    """Passes through the backbone for one image: one to route (or for heads alone), and one for every prompt that votes."""
+    """Passes through the backbone for one image: one to route (or for heads alone), one a prompt that votes."""
     votes = state.routing.votes(np.zeros((1, n_features), np.float32), np.array(sorted(state.models)))
     return int(prompted * np.count_nonzero(votes) + (state.routing.uses_features or not prompted))
 
