@@ -169,7 +169,9 @@ class Backbone:
         plain.standard = [torch.from_numpy(x.astype(np.float32)).to(self.device) for x in (found.mean(axis=0), scale)]
         return plain
 
-    def features(self, images: np.ndarray, threads: int = 1, show_progress: bool = False) -> np.ndarray:
+    def features(
+        self, images: np.ndarray, threads: int = 1, show_progress: bool = False, batch_size: int = FEATURE_BATCH
+    ) -> np.ndarray:
         """Features of clean images, always computed in batches of one fixed shape (the last one is padded).
 
         A sample's features must not depend on which other samples are there, bit for bit.
@@ -178,17 +180,19 @@ class Backbone:
             images: Pixels, uint8 (N, C, H, W).
             threads: Intra-op threads.
             show_progress: Show a bar.
+            batch_size: The number of images in a batch. Bits may depend on it: leave it, wherever a sample must look
+                the same in different company.
 
         Returns:
             Features, float32 (N, D).
         """
-        batch = np.zeros((FEATURE_BATCH, *images.shape[1:]), dtype=np.uint8)
+        batch = np.zeros((batch_size, *images.shape[1:]), dtype=np.uint8)
         features = np.empty((len(images), self.n_features), dtype=np.float32)
-        starts = range(0, len(images), FEATURE_BATCH)
-        fits = memory_to_spare(f"a batch of {FEATURE_BATCH} images", "use precision='bfloat16', or a larger device")
+        starts = range(0, len(images), batch_size)
+        fits = memory_to_spare(f"a batch of {batch_size} images", "use precision='bfloat16', or a larger device")
         with exact_arithmetic(threads), torch.inference_mode(), fits:
             for start in progress(starts, desc="features", unit="batch", disable=not show_progress):
-                part = images[start : start + FEATURE_BATCH]
+                part = images[start : start + batch_size]
                 batch[: len(part)] = part
                 features[start : start + len(part)] = self(self.views(batch))[: len(part)].cpu().numpy()
         return features

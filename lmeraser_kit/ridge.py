@@ -11,6 +11,7 @@ The clusters' own heads, solved from the same statistics, may vote beside the he
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import replace
 
 import numpy as np
 from scipy.special import softmax
@@ -22,7 +23,7 @@ from lmeraser_kit.clustering import HierarchicalClusters
 from lmeraser_kit.eraser import LMEraser
 from lmeraser_kit.recipe import Recipe
 from lmeraser_kit.samples import Samples
-from lmeraser_kit.tuning import ClusterModel, cluster_addresses
+from lmeraser_kit.tuning import ClusterModel, cluster_addresses, cluster_features
 
 
 class RidgeEraser(LMEraser):
@@ -60,11 +61,12 @@ class RidgeEraser(LMEraser):
 
     def predict_proba(self, samples: Samples | np.ndarray) -> np.ndarray:
         """Class probabilities, float64 (N, n_classes): the softmax of the scores, made sharper."""
-        images = np.asarray(samples.images if isinstance(samples, Samples) else samples)
+        if not isinstance(samples, Samples):  # checks the images
+            samples = Samples(samples, np.zeros(len(samples)), np.arange(len(samples)))
         if not self.state_.models:
             raise ValueError("no cluster has a model: no private sample is held (any more); add some first")
-        clean = self.backbone.features(images, self.threads)
-        x = self._inputs(images, clean)
+        clean = self.backbone.features(np.asarray(samples.images), self.threads)
+        x = self._inputs(samples, clean)
         with threadpool_limits(1):  # bits may depend on the number of threads
             scores = x @ self.head()
             return softmax(
@@ -102,16 +104,16 @@ class RidgeEraser(LMEraser):
     def _made_with(self) -> tuple:
         return (*super()._made_with(), self.local, self.mirrored)
 
-    def _inputs(self, images: np.ndarray, clean: np.ndarray) -> np.ndarray:
-        """What the heads see of images whose own features are `clean`: float64 (N, D + 1)."""
+    def _inputs(self, samples: Samples, clean: np.ndarray) -> np.ndarray:
+        """What the heads see of samples whose own features are `clean`: float64 (N, D + 1)."""
         if self.mirrored:
-            clean = (clean + self.backbone.features(np.ascontiguousarray(images[..., ::-1]), self.threads)) / 2
+            mirror = replace(samples, images=np.ascontiguousarray(np.asarray(samples.images)[..., ::-1]))
+            clean = (clean + cluster_features(self.backbone, mirror, self.threads)) / 2
         return with_one(clean)
 
     def _tune(self, jobs: list[tuple[Samples, ClusterModel | None]]) -> Iterable[ClusterModel]:
         for part, _ in jobs:
-            images, nothing = np.asarray(part.images), np.zeros((0,))
-            x = self._inputs(images, self.backbone.features(images, self.threads))
+            x, nothing = self._inputs(part, cluster_features(self.backbone, part, self.threads)), np.zeros(0)
             known = np.c_[x, np.eye(part.n_classes)[part.labels]]
             if len(known) > x.shape[1]:
                 known = sums(known, x.shape[1])  # smaller

@@ -14,7 +14,7 @@ import numpy as np
 
 from lmeraser_kit.approximate import unlearn
 from lmeraser_kit.arithmetic import progress
-from lmeraser_kit.backbone import Backbone
+from lmeraser_kit.backbone import FEATURE_BATCH, Backbone
 from lmeraser_kit.baselines import build_method
 from lmeraser_kit.eraser import LMEraser
 from lmeraser_kit.files import replace_file
@@ -33,8 +33,10 @@ class RememberedFeatures(Backbone):
     def __reduce__(self) -> tuple:
         return RememberedFeatures, (Backbone(*self.__getstate__()["args"]),)
 
-    def features(self, images: np.ndarray, threads: int = 1, show_progress: bool = False) -> np.ndarray:
-        """As for `Backbone`, and the same bits."""
+    def features(
+        self, images: np.ndarray, threads: int = 1, show_progress: bool = False, batch_size: int = FEATURE_BATCH
+    ) -> np.ndarray:
+        """As for `Backbone`, always in its usual batches."""
         pixels = [image.tobytes() for image in images]
         new = [i for i, image in enumerate(pixels) if image not in self.known]
         if new:

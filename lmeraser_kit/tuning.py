@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -20,7 +21,7 @@ import torch
 import torch.nn.functional as F
 
 from lmeraser_kit.arithmetic import environment, exact_arithmetic, memory_to_spare
-from lmeraser_kit.backbone import Backbone
+from lmeraser_kit.backbone import FEATURE_BATCH, Backbone
 from lmeraser_kit.closed_form import SHARPNESS, head_from_rows, with_one
 from lmeraser_kit.prompts import prompt_canvas
 from lmeraser_kit.recipe import Recipe, optimiser_for
@@ -154,7 +155,7 @@ def _tune_slice(
         prompt = torch.randn(3, int(mask.sum()), generator=torch.Generator().manual_seed(seed)) * recipe.prompt_std
         weight, bias = torch.zeros(samples.n_classes, backbone.n_features), torch.zeros(samples.n_classes)
         if recipe.head_start == "ridge":
-            weight, bias = ridge_start(backbone.features(np.asarray(samples.images), threads), samples)
+            weight, bias = ridge_start(cluster_features(backbone, samples, threads), samples)
     else:
         prompt, weight, bias = (torch.tensor(array) for array in (start.prompt, start.weight, start.bias))
     prompt, weight, bias = (tensor.to(device) for tensor in (prompt, weight, bias))
@@ -164,8 +165,9 @@ def _tune_slice(
     images, labels = at_hand(np.asarray(samples.images), device), torch.from_numpy(samples.labels).to(device)
     passed, always_the_same = 0, None
     if recipe.prompt == "none" and not (recipe.shift or recipe.rotate or recipe.zoom or recipe.flip):
-        found = backbone.features(np.asarray(samples.images), threads)  # the head alone learns
-        always_the_same = torch.from_numpy(found).to(device)
+        always_the_same = torch.from_numpy(cluster_features(backbone, samples, threads)).to(
+            device
+        )  # only the head learns
 
     def features_of(rows: np.ndarray, draws: np.ndarray) -> torch.Tensor:
         if always_the_same is not None:
@@ -190,6 +192,13 @@ def _tune_slice(
         )
     arrays = [tensor.detach().cpu().numpy() for tensor in (prompt, weight, bias)]
     return ClusterModel(*arrays, np.array(losses), len(samples), passed, address, start)
+
+
+def cluster_features(backbone: Backbone, samples: Samples, threads: int) -> np.ndarray:
+    """Clean features of a whole cluster, (N, D), in batches no larger than it needs: nobody else looks at them."""
+    n = len(samples)
+    even = math.ceil(n / max(1, math.ceil(n / FEATURE_BATCH)))
+    return backbone.features(np.asarray(samples.images), threads, batch_size=max(1, even))
 
 
 def ridge_start(features: np.ndarray, samples: Samples) -> tuple[torch.Tensor, torch.Tensor]:
