@@ -9,7 +9,7 @@ BIN := $(VENV)/bin
 READY := $(VENV)/ready
 
 .DEFAULT_GOAL := help
-.PHONY: help reproduce plan test kill-test bench lab lint clean lock
+.PHONY: help reproduce plan test kill-test bench stand-ins lab lint clean lock
 
 help:  ## this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -41,8 +41,20 @@ test: $(READY)  ## run the tests
 kill-test: $(READY)  ## kill a store at 240 random points (SIGKILL) and look what is there afterwards
 	OMP_NUM_THREADS=1 $(BIN)/python tests/kill.py --points 240
 
-bench: $(READY)  ## time a store of 50,000 samples in 300 clusters
+bench: $(READY)  ## time a store of 50,000 samples in 300 clusters, and planning a million in 2,000
 	$(BIN)/python benchmarks/store.py
+	$(BIN)/python benchmarks/scale.py
+
+# Small enough to run anywhere: four datasets in their published formats, with noise in them, and a backbone to match.
+STAND_IN_SET := {backbone: [small-vit], precision: [float32], backbone_epochs: 1, epochs: 1, limits: [[0, 0, 0]], seed: [0], \
+	n_clusters: 4, sweep: [[2, 4]], n_requests: 2, n_moves: 3, slices: [[1, 2]], n_forget: 8, n_single: 1, \
+	strengths: [[1.0]], n_band: 1, n_shadows: 4, n_canaries: 4, batch_size: 8, rounds: 1, steps: 1, sizes: [[8]], \
+	many: [[100]], several: [[4]]}
+
+stand-ins: $(READY)  ## run the paper's profile on tiny stand-ins for its datasets, through every notebook
+	$(BIN)/python tests/stand_ins.py $(VENV)/stand-ins
+	LMERASER_DATA=$(CURDIR)/$(VENV)/stand-ins LMERASER_STAND_INS=1 \
+		$(MAKE) reproduce PROFILE=paper NAME=stand-ins SET='$(STAND_IN_SET)'
 
 lab: $(READY)  ## open JupyterLab on the notebooks
 	$(BIN)/jupyter lab notebooks
@@ -52,7 +64,7 @@ lint: $(READY)  ## check format and style
 	$(BIN)/ruff check .
 
 clean:  ## remove runs, trained backbones and caches; the environment and committed results stay
-	rm -rf data/backbones results/lab results/tiny .snakemake .pytest_cache .ruff_cache .hypothesis
+	rm -rf data/backbones data/shadows results/lab results/tiny results/stand-ins .snakemake .pytest_cache .ruff_cache .hypothesis
 	find . -name __pycache__ -not -path './$(VENV)/*' -prune -exec rm -rf {} +
 
 lock: $(READY)  ## write requirements.lock anew from what is installed in .venv

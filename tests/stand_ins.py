@@ -11,7 +11,7 @@ import numpy as np
 import scipy.io
 from PIL import Image
 
-TRAIN, TEST = 120, 40  # samples
+TRAIN, TEST = 400, 60  # samples
 
 
 def blobs(n, n_classes, side, channels, seed):
