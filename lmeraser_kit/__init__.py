@@ -15,6 +15,7 @@ _HOME = {
     "LMEraser": "eraser",
     "Receipt": "state",
     "Recipe": "recipe",
+    "RidgeEraser": "ridge",
     "Samples": "samples",
     "SingleCluster": "clustering",
     "Store": "store",

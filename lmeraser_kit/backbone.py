@@ -109,6 +109,13 @@ class Backbone:
         return getattr(self.model, "head_hidden_size", None) or self.model.num_features
 
     @functools.cached_property
+    def layer_widths(self) -> list[int]:
+        """Lengths of the stages' outputs, and of the feature, as `__call__` puts them one after another."""
+        blank = torch.zeros(1, 3, self.size, self.size, dtype=PRECISIONS[self.precision], device=self.device)
+        with torch.inference_mode():
+            return [part.shape[1] for part in self._layers(blank)]
+
+    @functools.cached_property
     def fingerprint(self) -> str:
         """A hash of the architecture, the preprocessing and every weight, in hex."""
         weights = sorted(self.state_dict().items())
@@ -147,30 +154,55 @@ class Backbone:
         pixels = transforms.center_crop(pixels, [self.size, self.size])
         return transforms.normalize(pixels, list(config["mean"]), list(config["std"]))
 
-    def __call__(self, views: torch.Tensor) -> torch.Tensor:
-        """Features of views, (B, 3, S, S) -> float32 (B, D); gradients flow to the views."""
-        features = self.model(views.to(PRECISIONS[self.precision])).float()
+    def __call__(self, views: torch.Tensor, layers: bool = False) -> torch.Tensor:
+        """Features of views, (B, 3, S, S) -> float32 (B, D); gradients flow to the views.
+
+        Args:
+            views: Normalised pixels.
+            layers: Whether the outputs of the stages, averaged over positions, come before the feature, as in Head2Toe
+                (Evci et al. 2022): (B, L + D), of the same single pass. Of more than five stages, four are taken.
+        """
+        views = views.to(PRECISIONS[self.precision])
+        features = torch.cat(self._layers(views), dim=1) if layers else self.model(views).float()
         if not self.standard:
             return features
-        mean, scale = self.standard
+        mean, scale = (tensor[-features.shape[1] :] for tensor in self.standard)
         return (features - mean) / scale
+
+    def _layers(self, views: torch.Tensor) -> list[torch.Tensor]:
+        if not hasattr(self.model, "forward_intermediates"):  # a few of timm's models
+            return [self.model(views).float()]
+        n = len(self.model.feature_info)
+        chosen = list(range(n)) if n <= 5 else [n * (i + 1) // 4 - 1 for i in range(4)]
+        last, stages = self.model.forward_intermediates(views, indices=chosen)
+        return [*(stage.float().mean((2, 3)) for stage in stages), self.model.forward_head(last).float()]
 
     def standardised(self, public: Samples, threads: int = 1) -> Backbone:
         """The same backbone with features of mean 0 and standard deviation 1 over public samples.
 
         Heads then learn at one rate whatever the backbone, and no private sample has a part in it. A feature that
-        hardly varies is scaled by a thousandth of the mean deviation at least.
+        hardly varies is scaled by a thousandth of the mean deviation at least. The stages' outputs are scaled so that
+        each stage weighs as much as the feature, however wide it is.
         """
         plain = Backbone(*self._made_of(), str(self.device), self.precision)
         plain.standard = []
-        found = plain.features(np.asarray(public.images), threads, show_progress=True).astype(np.float64)
-        deviation = found.std(axis=0)
-        scale = np.maximum(deviation, 1e-3 * deviation.mean() + 1e-12)
+        found = plain.features(np.asarray(public.images), threads, show_progress=True, layers=True).astype(np.float64)
+        scales = []
+        for part in np.split(found, np.cumsum(plain.layer_widths)[:-1], axis=1):
+            deviation = part.std(axis=0)
+            floored = np.maximum(deviation, 1e-3 * deviation.mean() + 1e-12)
+            scales.append(floored * math.sqrt(part.shape[1] / plain.n_features))
+        scale = np.concatenate(scales)
         plain.standard = [torch.from_numpy(x.astype(np.float32)).to(self.device) for x in (found.mean(axis=0), scale)]
         return plain
 
     def features(
-        self, images: np.ndarray, threads: int = 1, show_progress: bool = False, batch_size: int = FEATURE_BATCH
+        self,
+        images: np.ndarray,
+        threads: int = 1,
+        show_progress: bool = False,
+        batch_size: int = FEATURE_BATCH,
+        layers: bool = False,
     ) -> np.ndarray:
         """Features of clean images, always computed in batches of one fixed shape (the last one is padded).
 
@@ -182,19 +214,21 @@ class Backbone:
             show_progress: Show a bar.
             batch_size: The number of images in a batch. Bits may depend on it: leave it, wherever a sample must look
                 the same in different company.
+            layers: Whether the stages' outputs come before the feature.
 
         Returns:
-            Features, float32 (N, D).
+            Features, float32 (N, D), or (N, L + D).
         """
         batch = np.zeros((batch_size, *images.shape[1:]), dtype=np.uint8)
-        features = np.empty((len(images), self.n_features), dtype=np.float32)
+        width = sum(self.layer_widths) if layers else self.n_features
+        features = np.empty((len(images), width), dtype=np.float32)
         starts = range(0, len(images), batch_size)
         fits = memory_to_spare(f"a batch of {batch_size} images", "use precision='bfloat16', or a larger device")
         with exact_arithmetic(threads), torch.inference_mode(), fits:
             for start in progress(starts, desc="features", unit="batch", disable=not show_progress):
                 part = images[start : start + batch_size]
                 batch[: len(part)] = part
-                features[start : start + len(part)] = self(self.views(batch))[: len(part)].cpu().numpy()
+                features[start : start + len(part)] = self(self.views(batch), layers)[: len(part)].cpu().numpy()
         return features
 
     def save(self, path: Path | str) -> Path:
@@ -218,73 +252,18 @@ class Backbone:
         return cls(architecture, arguments, state, config, device, precision)
 
     @classmethod
-    def from_timm(
-        cls,
-        name: str,
-        pretrained: bool = True,
-        weights: Path | str | None = None,
-        device: str = "auto",
-        size: int | None = None,
-        **arguments,
-    ) -> Backbone:
-        """Any timm model, with timm's own preprocessing.
+    def from_timm(cls, name: str, *args, **options) -> Backbone:
+        """Any timm model, with timm's own preprocessing: see `pretraining.from_timm`."""
+        from lmeraser_kit.pretraining import from_timm  # it needs this module
 
-        Args:
-            name: A timm model name.
-            pretrained: Download its weights (timm keeps them).
-            weights: A safetensors file with timm's key names, instead of a download.
-            device: `auto`, or a torch device.
-            size: Side of the square input in pixels, instead of the model's own; for ViTs and Swins give `img_size`.
-            **arguments: Further arguments of `timm.create_model`, such as img_size.
-
-        Raises:
-            ValueError: If the name is unknown, or the file's weights do not fit the model.
-            RuntimeError: If the download fails.
-        """
-        download = pretrained and weights is None
-        try:
-            model = create_model(name, pretrained=download, **arguments)
-        except ValueError:
-            raise
-        except Exception as error:
-            if not download:
-                raise
-            raise RuntimeError(
-                f"could not get pretrained weights of {name!r} ({type(error).__name__}); connect to a network, or pass "
-                "weights='file.safetensors', or pretrained=False for an untrained model"
-            ) from error
-        state = model.state_dict()
-        if weights is not None:
-            read, _ = read_weights(weights)
-            wrong = [k for k in state if k not in read or read[k].shape != state[k].shape]
-            if wrong:
-                raise ValueError(f"{weights} does not fit {name!r}: {wrong[0]!r} is missing or has another shape")
-            state = {key: read[key] for key in state}
-        config = timm.data.resolve_model_data_config(model)
-        if size := size or arguments.get("img_size"):
-            config = {**config, "input_size": (3, size, size)}
-        return cls(name, arguments, state, config, device)
+        return from_timm(name, *args, **options)
 
     @classmethod
-    def train(
-        cls, public: Samples, epochs: int = 70, seed: int = 0, device: str = "auto", threads: int = 1, **arguments
-    ) -> Backbone:
-        """Pre-train a small ViT (timm's class) on public samples, supervised, with augmentation.
+    def train(cls, public: Samples, *args, **options) -> Backbone:
+        """A small ViT, pre-trained on public samples: see `pretraining.train_vit`."""
+        from lmeraser_kit.pretraining import train_vit
 
-        Args:
-            public: Public samples; nothing private may be among them.
-            epochs: Passes over the public samples.
-            seed: Keys the initial weights, the order and the augmentation.
-            device: `auto`, or a torch device.
-            threads: Intra-op threads; bits may depend on it.
-            **arguments: As for `pretraining.train_vit`.
-
-        Returns:
-            The backbone, frozen, without its classifier.
-        """
-        from lmeraser_kit.pretraining import train_vit  # it needs this module
-
-        return train_vit(public, epochs, seed, device, threads, **arguments)
+        return train_vit(public, *args, **options)
 
 
 def create_model(name: str, pretrained: bool = False, **arguments) -> torch.nn.Module:

@@ -61,19 +61,23 @@ METHODS = {
     "even clusters": (LMEraser, _even(), {}),
     "even heads": (LMEraser, _even(), NO_PROMPT),
     "soft heads": (LMEraser, _even(SOFTNESS), NO_PROMPT),
-    "soft heads from ridge": (LMEraser, _even(SOFTNESS), NO_PROMPT | {"head_start": "ridge"}),
+    "soft heads from zero": (LMEraser, _even(SOFTNESS), NO_PROMPT | {"head_start": "zero", "head_lr": 1.0}),
     "sisa heads (mean)": (LMEraser, HashClusters, NO_PROMPT),
     "sisa heads (vote)": (LMEraser, lambda k: HashClusters(k, vote="majority"), NO_PROMPT),
-    # closed form, from exact statistics of shards; of an image and its mirror image; with the heads of even clusters
-    "ridge head": (RidgeEraser, HashClusters, NO_PROMPT),
-    "mirrored ridge head": (partial(RidgeEraser, mirrored=True), HashClusters, NO_PROMPT),
-    "ridge and soft heads": (partial(RidgeEraser, local=LOCAL), _even(SOFTNESS), NO_PROMPT),
+    # closed form, from exact statistics of shards; with the heads of even clusters; of an image and its mirror image;
+    # on the outputs of all stages of the backbone: the kit's bargain; and of the mirror image, too
+    "ridge head": (partial(RidgeEraser, layers=False), HashClusters, NO_PROMPT),
+    "ridge and soft heads": (partial(RidgeEraser, layers=False, local=LOCAL), _even(SOFTNESS), NO_PROMPT),
+    "mirrored ridge head": (partial(RidgeEraser, layers=False, mirrored=True), HashClusters, NO_PROMPT),
+    "layered ridge head": (RidgeEraser, HashClusters, NO_PROMPT),
+    "mirrored layered ridge head": (partial(RidgeEraser, mirrored=True), HashClusters, NO_PROMPT),
 }
 UNDIVIDED = ("one prompt", "one head")  # one cluster: a request is a fit
 FRONTIER = (  # prompts and heads, then heads alone
     *("one prompt", "lmeraser", "even clusters", "published routing", "hashed clusters"),
-    *("one head", "cluster heads", "even heads", "soft heads", "soft heads from ridge"),
+    *("one head", "cluster heads", "even heads", "soft heads", "soft heads from zero"),
     *("sisa heads (mean)", "sisa heads (vote)", "ridge head", "ridge and soft heads"),
+    *("mirrored ridge head", "layered ridge head", "mirrored layered ridge head"),
 )
 
 

@@ -11,7 +11,7 @@ import numpy as np
 from threadpoolctl import threadpool_limits
 
 SHARPNESS = 5.0  # scores of about 0 and 1 become logits
-L2 = 0.2
+L2 = 0.4
 
 
 def with_one(features: np.ndarray) -> np.ndarray:

@@ -33,7 +33,7 @@ METHOD_STYLES = {  # method: (colour, marker)
     "even clusters": (_COLOURS[0], "H"),
     "even heads": (_COLOURS[2], "H"),
     "soft heads": (_COLOURS[5], "o"),
-    "soft heads from ridge": (_COLOURS[5], "X"),
+    "soft heads from zero": (_COLOURS[5], "X"),
     "sisa heads (mean)": (_COLOURS[8], "<"),
     "sisa heads (vote)": (_COLOURS[8], ">"),
     "mirrored ridge head": ("0.5", "*"),

@@ -14,6 +14,7 @@ from pathlib import Path
 import numpy as np
 from safetensors.numpy import load, save
 
+from lmeraser_kit.certificate import fresh_nonce
 from lmeraser_kit.samples import Samples
 from lmeraser_kit.tuning import ClusterModel
 
@@ -194,3 +195,15 @@ class ClusterFiles(MutableMapping):
 
     def __len__(self) -> int:
         return len(self.names)
+
+
+def write_samples(folder: Path, stem: str, samples: Samples, **arrays: np.ndarray) -> dict[str, str]:
+    """Write samples; returns the names of their files."""
+    index = write_file(folder, f"{stem}.index", pack_samples(samples, **arrays))
+    return {"index": index, "images": write_file(folder, f"{stem}.images", pack({"images": samples.images}))}
+
+
+def stage(folder: Path, samples: Samples) -> str:
+    """Write samples that are to be added; the nonce keeps the file's name from telling what is in it."""
+    nonce = np.frombuffer(fresh_nonce().encode(), dtype=np.uint8)
+    return write_file(folder / "staged", "add", pack_samples(samples, images=np.asarray(samples.images), nonce=nonce))

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import re
 from pathlib import Path
 
 import numpy as np
+import timm
 import torch
 import torch.nn.functional as F
 
@@ -14,6 +17,7 @@ from lmeraser_kit.arithmetic import environment, exact_arithmetic, pick_device, 
 from lmeraser_kit.backbone import Backbone, create_model
 from lmeraser_kit.datasets import DATA
 from lmeraser_kit.samples import Samples, digest
+from lmeraser_kit.weights import read_weights
 
 # ViTs that are trained here. The first takes a CPU a minute on digits; the second is made for CIFAR-10 on a GPU.
 VITS = {
@@ -62,25 +66,25 @@ def backbone_for(
         if not path.is_file():
             train_vit(public, epochs, seed, device, **VITS[name]).save(path)
         return Backbone.load(path, device).at(precision)
-    name, arguments = timm_name(name)
+    name, size = timm_name(name)
     weights = Path(root) / "weights" / f"{name}.safetensors"
-    backbone = Backbone.from_timm(name, weights=weights if weights.is_file() else None, device=device, **arguments)
+    try:
+        backbone = from_timm(name, weights=weights if weights.is_file() else None, device=device, size=size)
+    except ConnectionError as error:
+        raise ConnectionError(f"{error}; or put them into {weights}") from error
     return backbone.at(precision).standardised(public)
 
 
-def timm_name(name: str) -> tuple[str, dict[str, int]]:
-    """Timm's name of one of PAPER, or of any other model, with what `@96` after it asks of `Backbone.from_timm`.
+def timm_name(name: str) -> tuple[str, int | None]:
+    """Timm's name of one of PAPER, or of any other model, and the side of the input that `@96` after it asks for.
 
     Raises:
         ValueError: If what comes after the @ is no number of pixels.
     """
-    name, _, side = name.partition("@")
-    name = PAPER.get(name, name)
-    if side and not side.isdigit():
-        raise ValueError(f"backbone {name}@{side}: after the @ goes the side of the input, in pixels")
-    if not side:
-        return name, {}
-    return name, {"img_size" if "vit" in name or "swin" in name else "size": int(side)}
+    name, at, side = name.partition("@")
+    if at and not (side.isdigit() and int(side) >= 8):
+        raise ValueError(f"backbone {name}@{side}: after the @ goes the side of the input in pixels, at least 8")
+    return PAPER.get(name, name), int(side) if at else None
 
 
 def untrained(name: str, seed: int = 0, device: str = "auto", precision: str = "float32") -> Backbone:
@@ -89,8 +93,64 @@ def untrained(name: str, seed: int = 0, device: str = "auto", precision: str = "
         torch.manual_seed(seed)
         if name in VITS:
             return _new_vit(VITS[name], device).at(precision)
-        name, arguments = timm_name(name)
-        return Backbone.from_timm(name, pretrained=False, device=device, **arguments).at(precision)
+        name, size = timm_name(name)
+        return from_timm(name, pretrained=False, device=device, size=size).at(precision)
+
+
+def from_timm(
+    name: str,
+    pretrained: bool = True,
+    weights: Path | str | None = None,
+    device: str = "auto",
+    size: int | None = None,
+    **arguments,
+) -> Backbone:
+    """Any timm model, with timm's own preprocessing.
+
+    Args:
+        name: A timm model name.
+        pretrained: Download its weights (timm keeps them).
+        weights: A safetensors file with timm's key names, instead of a download.
+        device: `auto`, or a torch device.
+        size: Side of the square input in pixels, instead of the model's own.
+        **arguments: Further arguments of `timm.create_model`.
+
+    Raises:
+        ValueError: If the name is unknown, or the file's weights do not fit the model.
+        ConnectionError: If the download fails.
+    """
+    download, file = pretrained and weights is None, {}
+    if weights is not None:
+        read, _ = read_weights(weights)
+        file = {"pretrained": True, "pretrained_cfg_overlay": {"file": str(weights)}}
+    try:
+        if size is not None:  # ViTs and Swins have to be told; others take any size
+            with contextlib.suppress(TypeError):
+                create_model(name, img_size=size, **arguments)
+                arguments["img_size"] = size
+        model = create_model(name, pretrained=download, **arguments)
+    except ValueError:
+        raise
+    except Exception as error:
+        if not download:
+            raise
+        raise ConnectionError(
+            f"could not get pretrained weights of {name!r} ({type(error).__name__}); connect to a network, or pass "
+            "weights='file.safetensors', or pretrained=False for an untrained model"
+        ) from error
+    if weights is not None:
+        wrong = [k for k, tensor in model.state_dict().items() if k not in read or read[k].dim() != tensor.dim()]
+        try:
+            if not wrong:
+                model = create_model(name, **file, **arguments)  # fits position embeddings to the size
+        except RuntimeError as error:
+            wrong = re.findall("size mismatch for ([^:]+)", str(error)) or [str(error)]
+        if wrong:
+            raise ValueError(f"{weights} does not fit {name!r}: {wrong[0]!r} is missing or has another shape")
+    config = timm.data.resolve_model_data_config(model)
+    if size := size or arguments.get("img_size"):
+        config = {**config, "input_size": (3, size, size)}
+    return Backbone(name, arguments, model.state_dict(), config, device)
 
 
 def _new_vit(arguments: dict, device: str) -> Backbone:

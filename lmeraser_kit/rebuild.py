@@ -90,7 +90,7 @@ class Rebuilder(BaseEstimator):
         cache = {} if cache is None else cache
         models, jobs, work = {}, {}, 0
         for k, part in members.items():
-            addresses = cluster_addresses(self.backbone, part, self._recipe(), self.seed, self.threads)
+            addresses = self._addresses(part)
             latest_first = [addresses[r] for r in sorted(addresses, reverse=True)]
             found = next((c for a in latest_first if (c := mine.get(a) or cache.get(a)) is not None), None)
             if found is not None and found.address == latest_first[0]:
@@ -136,6 +136,10 @@ class Rebuilder(BaseEstimator):
             part = joining[assigned == k]
             members[k] = (concatenate([members[k], part]) if k in members else part).sorted()
         return routing, members, features
+
+    def _addresses(self, part: Samples) -> dict[int, str]:
+        """The addresses of a cluster's checkpoints."""
+        return cluster_addresses(self.backbone, part, self._recipe(), self.seed, self.threads)
 
     def _tune(self, jobs: list[tuple[Samples, ClusterModel | None]]) -> Iterable[ClusterModel]:
         """Tune clusters, each by itself, from a checkpoint or from the start, n_jobs at a time."""

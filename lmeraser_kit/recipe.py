@@ -58,8 +58,8 @@ class Recipe:
     prompt_std: float = 0.0
     optimiser: str = "adamw"
     prompt_lr: float = 0.01
-    head_lr: float = 1.0
-    head_start: str = "zero"
+    head_lr: float = 0.3
+    head_start: str = "ridge"
     epochs: int = 10
     slices: int = 1
     batch_size: int = 32
@@ -107,7 +107,7 @@ class Recipe:
     def published(cls, **changes) -> Recipe:
         """The recipe of the published code: SGD at 1e4 for prompt and head, 50 epochs, a prompt from N(0, 1)."""
         return cls(**{"optimiser": "sgd", "prompt_lr": 1e4, "head_lr": 1e4, "epochs": 50, "batch_size": 128,
-                      "min_batches": 1, "prompt_std": 1.0, "flip": True} | changes)  # fmt: skip
+                      "min_batches": 1, "prompt_std": 1.0, "head_start": "zero", "flip": True} | changes)  # fmt: skip
 
     def batch_of(self, n: int) -> int:
         """The largest batch of a cluster of n samples."""

@@ -34,14 +34,19 @@ class RememberedFeatures(Backbone):
         return RememberedFeatures, (Backbone(*self.__getstate__()["args"]),)
 
     def features(
-        self, images: np.ndarray, threads: int = 1, show_progress: bool = False, batch_size: int = FEATURE_BATCH
+        self,
+        images: np.ndarray,
+        threads: int = 1,
+        show_progress: bool = False,
+        batch_size: int = FEATURE_BATCH,
+        layers: bool = False,
     ) -> np.ndarray:
         """As for `Backbone`, always in its usual batches."""
-        pixels = [image.tobytes() for image in images]
+        pixels = [(layers, image.tobytes()) for image in images]
         new = [i for i, image in enumerate(pixels) if image not in self.known]
-        if new:
-            self.known |= zip([pixels[i] for i in new], super().features(images[new], threads), strict=True)
-        return np.stack([self.known[image] for image in pixels]) if pixels else super().features(images, threads)
+        found = super().features(images[new], threads, layers=layers)
+        self.known |= zip([pixels[i] for i in new], found, strict=True)
+        return np.stack([self.known[image] for image in pixels]) if pixels else found
 
 
 def halves(n_models: int, n: int, seed: int) -> np.ndarray:

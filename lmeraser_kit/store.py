@@ -28,38 +28,37 @@ from pathlib import Path
 from sklearn.base import clone
 
 from lmeraser_kit.backbone import Backbone
-from lmeraser_kit.certificate import (
-    Certificate,
-    Verification,
-    fresh_nonce,
-    merkle_root,
-)
+from lmeraser_kit.certificate import Certificate, Verification, fresh_nonce, merkle_root
 from lmeraser_kit.eraser import ExactnessError, LMEraser
-from lmeraser_kit.files import DamagedError, StoreError, check_vacant, make_folders, read_file, write_file
+from lmeraser_kit.files import DamagedError, StoreError, check_vacant, make_folders, read_file, stage, write_file
 from lmeraser_kit.ledger import Ledger, lock
 from lmeraser_kit.recipe import Recipe
 from lmeraser_kit.samples import Samples, named
 from lmeraser_kit.state import State
-from lmeraser_kit.volume import StoredEraser, Volume, leaves, stage, write_fixed
+from lmeraser_kit.volume import STORED, Volume, leaves, write_fixed
+
+FORMAT = "2"
 
 
 class Store:
-    """A fitted LMEraser in a folder. Make one with `create`, and `open` it ever after.
+    """A fitted LMEraser or RidgeEraser in a folder. Make one with `create`, and `open` it ever after.
 
     Attributes:
         folder: Where it is.
-        eraser: The LMEraser that it keeps. Predict with it; requests go through the store.
+        eraser: What it keeps. Predict with it; requests go through the store.
         recovered: The certificate of requests that a crash had interrupted, and that opening has carried out; or None.
     """
 
     def __init__(self, folder: Path, ledger: Ledger, device: str, n_jobs: int | None, verbose: bool):
         self.folder, self.readonly, self.recovered, self._ledger = folder, ledger.readonly, None, ledger
+        if ledger.facts["format"] != FORMAT:
+            raise StoreError(f"{folder} was made by another version of the kit: make a new store from its samples")
         made = json.loads(ledger.facts["arguments"])
         self._volume, self._held = Volume(folder, made), set()
         read_file(folder / "fixed" / made["backbone"])  # compares its hash
         backbone = Backbone.load(folder / "fixed" / made["backbone"], device)
-        recipe, seed, threads, classes = Recipe(**made["recipe"]), made["seed"], made["threads"], made["n_classes"]
-        self.eraser = StoredEraser(backbone, self._volume.partition, recipe, seed, classes, n_jobs, threads, verbose)
+        settings = {"recipe": Recipe(**made["recipe"]), "n_jobs": n_jobs, "verbose": verbose, **made["settings"]}
+        self.eraser = STORED[made["eraser"]](backbone, self._volume.partition, **settings)
         public = self._volume.read_samples("fixed", made["public"])[0] if made["public"] else None
         self.eraser.prepare(self._volume.empty, public)
 
@@ -86,7 +85,7 @@ class Store:
         with lock(folder):
             check_vacant(folder)  # again: now nobody else can be making one
             made = write_fixed(folder, eraser, public) | {"shape": private.images.shape[1:]}
-            facts = {"format": "1", "arguments": json.dumps(made, sort_keys=True), "version": ""}
+            facts = {"format": FORMAT, "arguments": json.dumps(made, sort_keys=True), "version": ""}
             Ledger.create(folder, facts, len(private), stage(folder, private))
         try:
             return cls.open(folder, str(eraser.backbone.device), eraser.n_jobs, eraser.verbose)

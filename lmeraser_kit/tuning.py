@@ -194,11 +194,11 @@ def _tune_slice(
     return ClusterModel(*arrays, np.array(losses), len(samples), passed, address, start)
 
 
-def cluster_features(backbone: Backbone, samples: Samples, threads: int) -> np.ndarray:
+def cluster_features(backbone: Backbone, samples: Samples, threads: int, layers: bool = False) -> np.ndarray:
     """Clean features of a whole cluster, (N, D), in batches no larger than it needs: nobody else looks at them."""
     n = len(samples)
     even = math.ceil(n / max(1, math.ceil(n / FEATURE_BATCH)))
-    return backbone.features(np.asarray(samples.images), threads, batch_size=max(1, even))
+    return backbone.features(np.asarray(samples.images), threads, batch_size=max(1, even), layers=layers)
 
 
 def ridge_start(features: np.ndarray, samples: Samples) -> tuple[torch.Tensor, torch.Tensor]:

@@ -27,14 +27,14 @@ from lmeraser_kit.files import (
     StoreError,
     flush_folder,
     pack,
-    pack_samples,
     read_file,
     unpack,
     unpack_samples,
     write_file,
+    write_samples,
 )
 from lmeraser_kit.rebuild import Successor
-from lmeraser_kit.recipe import Recipe
+from lmeraser_kit.ridge import RidgeEraser
 from lmeraser_kit.samples import Samples, concatenate, digest
 from lmeraser_kit.state import State
 
@@ -58,7 +58,7 @@ class Volume:
     def __init__(self, folder: Path, made: dict):
         kind, parameters = made["clusters"]
         self.folder, self.partition = folder, PARTITIONS[kind](**parameters)
-        self.empty = Samples(np.zeros((0, *made["shape"]), np.uint8), [], [], made["n_classes"])
+        self.empty = Samples(np.zeros((0, *made["shape"]), np.uint8), [], [], made["settings"]["n_classes"])
         self.fixed = [made["backbone"], *(made["public"] or {}).values()]
         self.cache = ClusterFiles(folder / "clusters")
         self.version = {"clusters": {}, "name": ""}
@@ -247,8 +247,8 @@ class Volume:
             raise StoreError(f"{min(strange)} does not belong into the store {self.folder}: remove it")
 
 
-class StoredEraser(LMEraser):
-    """The eraser that a store keeps: it predicts; requests go through the store, which writes them down."""
+class Stored:
+    """An eraser that a store keeps: it predicts; requests go through the store, which writes them down."""
 
     def fit(self, private: Samples, public: Samples | None = None) -> LMEraser:
         """Refused. Raises StoreError."""
@@ -257,20 +257,24 @@ class StoredEraser(LMEraser):
     forget = add = fit
 
 
+STORED = {kind.__name__: type(f"Stored{kind.__name__}", (Stored, kind), {}) for kind in (LMEraser, RidgeEraser)}
+
+
 def write_fixed(folder: Path, eraser: LMEraser, public: Samples | None) -> dict:
     """Write what never changes, the backbone and the public samples, and note what the eraser is made with."""
-    if type(eraser) is not LMEraser:
-        raise StoreError(f"a store keeps an LMEraser, and this is a {type(eraser).__name__}")
-    clusters = eraser.clusters if eraser.clusters is not None else HierarchicalClusters()
+    if type(eraser).__name__ not in STORED:
+        raise StoreError(f"a store keeps one of {', '.join(STORED)}, and this is a {type(eraser).__name__}")
+    clusters = eraser._clusters()
     if type(clusters).__name__ not in PARTITIONS:
         raise StoreError(f"a store keeps only these partitions: {', '.join(PARTITIONS)}; not {clusters!r}")
+    elsewhere = {"backbone", "clusters", "recipe", "n_jobs", "verbose"}
+    settings = eraser.get_params(deep=False) | {"n_classes": eraser.n_classes_}
     weights = eraser.backbone.save(folder / "fixed" / "backbone").read_bytes()
     return {
+        "eraser": type(eraser).__name__,
+        "settings": {name: _plain(v) for name, v in settings.items() if name not in elsewhere},
         "clusters": [type(clusters).__name__, {name: _plain(v) for name, v in clusters.get_params().items()}],
-        "recipe": asdict(eraser.recipe if eraser.recipe is not None else Recipe()),
-        "seed": _plain(eraser.seed),
-        "n_classes": _plain(eraser.n_classes_),
-        "threads": _plain(eraser.threads),
+        "recipe": asdict(eraser._recipe()),
         "backbone": write_file(folder / "fixed", "backbone", weights),
         "public": write_samples(folder / "fixed", "public", public) if public is not None else None,
     }
@@ -285,15 +289,3 @@ def leaves(version: dict) -> list[str]:
     """A hash of every cluster's files and nonce, in the order of their numbers."""
     clusters = sorted(version["clusters"].items())
     return [digest("leaf", k, entry["nonce"], entry["index"], *entry["files"]) for k, entry in clusters]
-
-
-def write_samples(folder: Path, stem: str, samples: Samples, **arrays: np.ndarray) -> dict[str, str]:
-    """Write samples; returns the names of their files."""
-    index = write_file(folder, f"{stem}.index", pack_samples(samples, **arrays))
-    return {"index": index, "images": write_file(folder, f"{stem}.images", pack({"images": samples.images}))}
-
-
-def stage(folder: Path, samples: Samples) -> str:
-    """Write samples that are to be added; the nonce keeps the file's name from telling what is in it."""
-    nonce = np.frombuffer(fresh_nonce().encode(), dtype=np.uint8)
-    return write_file(folder / "staged", "add", pack_samples(samples, images=np.asarray(samples.images), nonce=nonce))

@@ -11,7 +11,7 @@ from lmeraser_kit import Backbone, HierarchicalClusters, LMEraser, Recipe, Store
 from lmeraser_kit.arithmetic import environment, exact_arithmetic, native_precisions
 from lmeraser_kit.backbone import PRECISIONS
 from lmeraser_kit.baselines import linear_probe
-from lmeraser_kit.pretraining import PAPER, backbone_for
+from lmeraser_kit.pretraining import PAPER, backbone_for, untrained
 from lmeraser_kit.training import augment, warmup_cosine
 from lmeraser_kit.tuning import at_hand
 
@@ -64,6 +64,32 @@ def test_weights_come_from_a_local_file(tmp_path, split):
     with torch.inference_mode():
         expected = theirs.eval().forward_head(theirs.forward_features(views), pre_logits=True)
         torch.testing.assert_close(model(views), expected)
+
+
+@pytest.mark.parametrize("name", ["test_vit@96", "test_efficientnet@96", "fastvit_t8@64", "efficientvit_b0@64"])
+def test_a_size_of_input_suits_every_family(name, split, tmp_path):
+    model = untrained(name)
+    side = int(name.partition("@")[2])
+    assert model.size == side and model.features(split.test.images[:2], batch_size=2).shape == (2, model.n_features)
+    save_file(timm.create_model(name.partition("@")[0]).state_dict(), tmp_path / "w.safetensors")
+    assert Backbone.from_timm(name.partition("@")[0], weights=tmp_path / "w.safetensors", size=side).size == side
+
+
+@pytest.mark.parametrize("name", ["test_convnext", "test_efficientnet", "test_vit", "swin_tiny_patch4_window7_224@56"])
+def test_the_outputs_of_the_stages_come_before_the_feature(name, split):
+    images, model = split.test.images[:5], untrained(name)
+    feature, all_of_them = model.features(images), model.features(images, layers=True)
+    assert all_of_them.shape == (5, sum(model.layer_widths)) and 4 <= len(model.layer_widths) <= 6
+    np.testing.assert_array_equal(all_of_them[:, -model.n_features :], feature)
+    with torch.inference_mode():
+        _, stages = model.model.forward_intermediates(model.views(images))
+    first = stages[0 if len(stages) < 6 else len(stages) // 4 - 1].mean((2, 3)).numpy()
+    np.testing.assert_allclose(all_of_them[:, : first.shape[1]], first, rtol=1e-3, atol=1e-4)
+    standard = model.standardised(split.public[:80])
+    found = standard.features(split.public.images[:80], layers=True).astype(float)
+    weights = [(part**2).sum() for part in np.split(found, np.cumsum(model.layer_widths)[:-1], axis=1)]
+    np.testing.assert_allclose(weights, weights[-1], rtol=0.3)  # each stage weighs as much
+    np.testing.assert_array_equal(found[:, -model.n_features :], standard.features(split.public.images[:80]))
 
 
 def test_views_follow_the_data_config(split):
@@ -144,7 +170,7 @@ def test_a_name_stands_for_weights_at_hand_and_a_size(split, tmp_path):
 
 
 def test_a_device_without_memory_is_named(backbone, split, private, monkeypatch):
-    def full(self, views):
+    def full(self, views, layers=False):
         raise torch.OutOfMemoryError("CUDA out of memory")
 
     monkeypatch.setattr(Backbone, "__call__", full)

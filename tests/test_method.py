@@ -257,7 +257,9 @@ def test_every_method_by_name_learns(name, backbone, private, split):
 def test_forward_passes_are_those_of_a_prediction(clusters, recipe, passes, make_eraser, private, split, monkeypatch):
     eraser = make_eraser(clusters, recipe={"epochs": 1, **recipe}).fit(private, public=split.public)
     call, seen = type(eraser.backbone).__call__, []
-    monkeypatch.setattr(type(eraser.backbone), "__call__", lambda self, x: (seen.append(len(x)), call(self, x))[1])
+    monkeypatch.setattr(
+        type(eraser.backbone), "__call__", lambda self, x, *layers: (seen.append(len(x)), call(self, x, *layers))[1]
+    )
     eraser.predict(split.test[:FEATURE_BATCH])
     assert eraser.forward_passes == passes == sum(seen) / FEATURE_BATCH
 

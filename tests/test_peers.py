@@ -12,6 +12,7 @@ from lmeraser_kit import HashClusters, HierarchicalClusters, LMEraser, Recipe, S
 from lmeraser_kit.approximate import APPROXIMATE, newton_removal, relearn_steps, salun, ssd, unlearn
 from lmeraser_kit.baselines import METHODS, build_method
 from lmeraser_kit.files import StoreError
+from lmeraser_kit.leaks import KeptPrototypes
 from lmeraser_kit.problem import Problem
 from lmeraser_kit.ridge import RidgeEraser
 from lmeraser_kit.shadows import halves, shadow_logits
@@ -81,12 +82,13 @@ def test_a_second_deletion_in_a_shard_does_not_bring_the_first_back(backbone, pr
 
 @pytest.mark.parametrize("shards", [1, 2, 20])  # sums, some of each, rows
 @pytest.mark.parametrize("mirrored", [False, True])
-def test_the_ridge_head_is_the_solution_over_all_samples(shards, mirrored, backbone, private, split, tmp_path):
-    recipe = Recipe(prompt="none", weight_decay=0.01)
-    ridge = RidgeEraser(backbone, HashClusters(shards), recipe, mirrored=mirrored, verbose=False).fit(private)
-    features = backbone.features(private.images)
+@pytest.mark.parametrize("layers", [False, True])
+def test_the_ridge_head_is_the_solution_over_all_samples(layers, shards, mirrored, backbone, private, split):
+    options = {"layers": layers, "mirrored": mirrored, "verbose": False}
+    ridge = RidgeEraser(backbone, HashClusters(shards), Recipe(weight_decay=0.01), **options).fit(private)
+    features = backbone.features(private.images, layers=layers)
     if mirrored:
-        features = (features + backbone.features(private.images[..., ::-1])) / 2
+        features = (features + backbone.features(private.images[..., ::-1], layers=layers)) / 2
     x = np.c_[features, np.ones(len(private))].astype(float)
     gram = x.T @ x
     l2 = 0.01 * np.trace(gram) / len(gram)
@@ -99,8 +101,32 @@ def test_the_ridge_head_is_the_solution_over_all_samples(shards, mirrored, backb
     ridge.forget(private.uids[1:])
     with pytest.raises(ValueError, match="no private sample is held"):
         ridge.predict(split.test)
-    with pytest.raises(StoreError, match="keeps an LMEraser"):
-        Store.create(tmp_path / "ridge", ridge, private)
+
+
+def test_a_store_keeps_a_ridge_eraser(backbone, private, split, tmp_path):
+    ridge = RidgeEraser(backbone, HashClusters(8), mirrored=True, verbose=False)
+    with Store.create(tmp_path / "store", ridge, private[:40]) as store:
+        store.forget(private.uids[:3])
+    with Store.open(tmp_path / "store", verbose=False) as store:
+        fresh = ridge.fit(private[3:40])
+        assert store.eraser.state_hash() == fresh.state_hash() == store.verify().state_hash
+        np.testing.assert_array_equal(store.eraser.predict(split.test), fresh.predict(split.test))
+    with pytest.raises(StoreError, match="keeps one of LMEraser, RidgeEraser, and this is a KeptPrototypes"):
+        Store.create(tmp_path / "leak", KeptPrototypes(backbone), private)
+
+
+def test_statistics_of_other_features_have_other_addresses(backbone, private):
+    cache, part = {}, private[:20]
+    for layers, mirrored in itertools.product([False, True], repeat=2):
+        ridge = RidgeEraser(backbone, HashClusters(2), layers=layers, mirrored=mirrored, verbose=False)
+        ridge.prepare(part)
+        assert len(ridge.successor((), part, cache).tuned) == 2  # nothing of the others' is found there
+    assert len(cache) == 8
+
+
+def test_a_negative_weight_of_the_clusters_own_heads_is_refused(backbone, private):
+    with pytest.raises(ValueError, match="local is -1, expected a finite number, at least 0"):
+        RidgeEraser(backbone, local=-1, verbose=False).fit(private)
 
 
 def test_few_rows_give_the_same_head_as_their_sums():
@@ -119,7 +145,7 @@ def test_the_heads_of_clusters_vote_beside_the_head_for_everybody(backbone, priv
 
     images = split.test[:30]
     clusters = HierarchicalClusters(4, linkage="ward", softness=0.5)
-    plain, both = fitted(clusters), fitted(clusters, local=0.5)
+    plain, both = fitted(clusters, layers=False), fitted(clusters, layers=False, local=0.5)
     x = closed_form.with_one(backbone.features(images.images))
     votes = both.state_.routing.votes(backbone.features(images.images), np.array(sorted(both.state_.models)))
     expected = x @ plain.head()
@@ -137,7 +163,7 @@ def test_a_head_on_features_that_do_not_change_is_tuned_on_them(make_eraser, pri
     counted = itertools.count()
     call = type(make_eraser().backbone).__call__
     eraser = make_eraser(SingleCluster(), recipe={"prompt": "none", "shift": 0.0, "epochs": 9})
-    monkeypatch.setattr(type(eraser.backbone), "__call__", lambda self, views: (next(counted), call(self, views))[1])
+    monkeypatch.setattr(type(eraser.backbone), "__call__", lambda self, *x: (next(counted), call(self, *x))[1])
     eraser.fit(private)
     assert next(counted) == 2 and eraser.receipt_.sample_gradients == 9 * len(private)
 
