@@ -109,7 +109,7 @@ def passes(notebook: str, run: dict, public: int, private: int, test: int) -> tu
         return 20 * look, 3 * fit if heads else 10 * run["n_shadows"] * fit
     if notebook == "10_frontier":
         prompted = [method for method in run["methods"] or FRONTIER if "head" not in method]
-        divided = [(method, k) for method in prompted if method not in UNDIVIDED for k in run["n_clusters"]]
+        divided = [(method, k) for method in prompted if method not in UNDIVIDED for k in run["sweep"]]
         requests = sum(2 * run["n_requests"] / k for _, k in divided) + len(run["batches"]) * len(divided)
         shards = sum(k for method, k in divided if method == "hashed clusters")
         fits = len(divided) + len(prompted) - len({method for method, _ in divided})

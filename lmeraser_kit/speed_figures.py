@@ -73,12 +73,13 @@ def prompt_rates(frame: pd.DataFrame, default: float) -> Figure:
         default: The default rate.
     """
     figure, ax = plt.subplots(figsize=(10, 5.5))
+    frame = frame.replace({"kind": {"default": "prompt rate"}})  # it is one of them
     means = frame.groupby(["kind", "size", "prompt_lr"])["accuracy"].mean()
     sizes = sorted(frame["size"].unique())
-    for size, shade, marker in zip(sizes, np.linspace(0.75, 0.0, len(sizes)), "osD^v", strict=False):
+    for size, shade, marker in zip(sizes, np.linspace(0.55, 0.0, len(sizes)), "osD^v", strict=False):
         gain = 100 * (means["prompt rate", size] - means["head alone", size].iloc[0])
         ax.plot(gain.index, gain, marker=marker, markersize=10, linewidth=3, color=str(shade), label=f"{size} samples")
-    ax.axhline(0, color=COLOURS["plain loop"], linewidth=2)
+    ax.axhline(0, color=COLOURS["plain loop"], linewidth=2, label="head alone")
     ax.axvline(default, color=NEUTRAL, linestyle="--", linewidth=2, label="default")
     ax.set(xscale="log", xlabel="prompt's learning rate (normalised pixel units a step)")
     ax.set(ylabel="accuracy gained\n(points)", title="What a prompt adds to the head alone")

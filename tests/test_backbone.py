@@ -177,7 +177,7 @@ def test_a_device_without_memory_is_named(backbone, split, private, monkeypatch)
     with pytest.raises(MemoryError, match="not enough memory for a batch of 64 images: use precision='bfloat16'"):
         backbone.features(split.test.images)
     with pytest.raises(MemoryError, match=r"tuning with a batch of 30 images: lower Recipe.batch_size \(32\)"):
-        tune_cluster(backbone, private, Recipe(epochs=1), seed=0)
+        tune_cluster(backbone, private, Recipe(epochs=1, head_start="zero"), seed=0)
 
 
 def test_images_stay_on_the_host_if_the_device_has_no_room(private, monkeypatch):
