@@ -29,7 +29,7 @@ reproduce: $(READY)  ## run a profile (PROFILE=quick) into tables, figures and r
 	@SET='$(SET)' flock --nonblock --close $(VENV)/reproduce.lock \
 		$(BIN)/snakemake --snakefile workflow/Snakefile --config profile=$(PROFILE) name=$(NAME) --cores $(CORES) \
 		--keep-going --rerun-incomplete --nolock --quiet rules host reason \
-		|| { echo "Not finished: see above. The next call takes up from here (one call at a time)."; exit 1; }
+		|| { echo "Not finished: see above. Runs that are done stay done (one call at a time)."; exit 1; }
 	@echo "The report: results/$(NAME)/report.html"
 
 plan: $(READY)  ## what a profile would run here, and about how long it would take

@@ -103,7 +103,7 @@ def check_methods(names: list[str], known: Iterable[str] = METHODS, what: str = 
     """Refuse unknown names before they cost time. Raises ValueError, naming the nearest and all known ones."""
     for name in names:
         if name not in known:
-            near = difflib.get_close_matches(name, known, 1)
+            near = difflib.get_close_matches(name, known, 1) or [k for k in known if name.lower() in k][:1]
             hint = f" Did you mean {near[0]!r}?" if near else ""
             raise ValueError(f"unknown {what} {name!r}; one of: {', '.join(known)}.{hint}")
 

@@ -56,7 +56,9 @@ class Split:
         parts = []
         for name, n in (("public", public), ("private", private), ("test", test)):
             part = getattr(self, name)
-            if n < 0 or n > len(part):
+            if n < 0:
+                raise ValueError(f"{n} {name} samples were asked for, expected a number from 1, or 0 for all")
+            if n > len(part):
                 raise ValueError(f"{n} {name} samples of {self.name!r} were asked for, and there are {len(part)}")
             chosen = np.argsort(keyed_uniform("take", seed, part.keys)[:, 0], kind="stable")[:n]
             parts.append(part[np.sort(chosen)] if n else part)
@@ -86,7 +88,7 @@ def load_dataset(name: str, seed: int = 0, root: Path | str = DATA, limits: list
     """
     dataset, _, rule = name.partition("/")
     if dataset not in dataset_names(root):
-        near = difflib.get_close_matches(dataset, dataset_names(root), 1)
+        near = difflib.get_close_matches(dataset.lower(), dataset_names(root), 1)
         raise ValueError(
             f"unknown dataset {dataset!r}; one of: {', '.join(dataset_names(root))}."
             + (f" Did you mean {near[0]!r}?" if near else f" Prepared arrays go to {root}/{dataset}.npz")

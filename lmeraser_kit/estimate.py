@@ -129,10 +129,15 @@ def estimate(profile: dict) -> pd.DataFrame:
     Raises:
         ValueError: As for `runs.plan`.
     """
+    planned = {
+        (notebook, name): runs.check_parameters(PROJECT / "notebooks" / f"{notebook}.ipynb", changes)
+        for (notebook, name), changes in runs.plan(profile).items()
+    }
+    kinds = {(run["backbone"], run.get("precision", "float32")) for run in planned.values()}
+    for kind in progress(sorted(kinds), desc="timing backbones", unit="backbone"):
+        pace(*kind)
     rows = []
-    planned = runs.plan(profile).items()
-    for (notebook, name), changes in progress(planned, desc="timing backbones", unit="run"):
-        run = runs.check_parameters(PROJECT / "notebooks" / f"{notebook}.ipynb", changes)
+    for (notebook, name), run in planned.items():
         here, sizes = pace(run["backbone"], run.get("precision", "float32")), [0, 0, 0]
         if "dataset" in run:
             sizes = sizes_of(run["dataset"], run["limits"], run["seed"])
@@ -164,8 +169,15 @@ def main(arguments: list[str] | None = None) -> int:
     if not file.is_file():
         print(f"unknown profile {options.profile!r}; one of: {', '.join(runs.profiles())}", file=sys.stderr)
         return 2
-    table = estimate(runs.changed(yaml.safe_load(file.read_text()), yaml.safe_load(options.set)))
-    shown = table.assign(run=[name if len(name) < 60 else f"{name[:56]} ..." for name in table["run"]])
+    if options.cores < 1:
+        print(f"--cores (CORES=) is {options.cores}, expected at least 1", file=sys.stderr)
+        return 2
+    try:
+        table = estimate(runs.changed(yaml.safe_load(file.read_text()), yaml.safe_load(options.set) or {}))
+    except (ValueError, yaml.YAMLError) as error:
+        print(f"{options.profile}: {error}", file=sys.stderr)
+        return 2
+    shown = table.assign(run=[name if len(name) < 60 else f"... {name[-56:]}" for name in table["run"]])
     print("\n" + shown.to_string(index=False, float_format="{:,.1f}".format, justify="left"))
     minutes = max(table["minutes"].sum() / options.cores, table["minutes"].max())
     print(

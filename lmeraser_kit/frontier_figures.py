@@ -32,11 +32,17 @@ def frontier(frame: pd.DataFrame) -> Figure:
             part = table[table["method"] == method].sort_values("n_clusters")
             ax.errorbar(
                 part[f"{name}_mean"], part["accuracy_mean"], yerr=part["accuracy_ci95"], color=colour, marker=marker,
-                markersize=11, capsize=5, linewidth=2 if name != "forward_passes" else 0, elinewidth=1.5, label=method,
+                markersize=13, capsize=5, linewidth=2 if name != "forward_passes" else 0, elinewidth=1.5, label=method,
             )  # fmt: skip
         ax.set_xscale("log")
-        ax.xaxis.set_major_formatter("{x:g}")
         ax.set(xlabel=label)
+    axes[1].set_xticks(ticks := sorted(table["forward_passes_mean"].unique()), [f"{x:g}" for x in ticks], minor=False)
+    axes[1].set_xticks([], minor=True)
+    axes[1].margins(x=0.15)
+    axes[0].xaxis.set_major_formatter("{x:g}")
+    for row in table[table["n_clusters"] > 1].itertuples():
+        place = (row.cost_factor_size_biased_mean, row.accuracy_mean)
+        axes[0].annotate(f"{row.n_clusters}", place, (7, 7), textcoords="offset points", fontsize=11, color=NEUTRAL)
     undivided = table[table["n_clusters"] == 1]["accuracy_mean"]
     if len(undivided):
         least, right = undivided.max() - TARGET_LOSS, max(axes[0].get_xlim()[1], 2 * TARGET_FACTOR)
@@ -46,7 +52,7 @@ def frontier(frame: pd.DataFrame) -> Figure:
             ax.axhline(least, color=NEUTRAL, linestyle=":", linewidth=2)
     low, high = (table["accuracy_mean"].min(), table["accuracy_mean"].max())
     axes[0].set(ylabel="test accuracy (share)", ylim=(low - 0.03, min(high + 0.03, 1.0)))
-    figure.suptitle("What exact unlearning saves, and what it costs")
+    figure.suptitle("What exact unlearning saves, and what it costs (small numbers: clusters)")
     handles, labels = axes[0].get_legend_handles_labels()
     figure.legend(handles, labels, loc="upper center", bbox_to_anchor=(0.5, 0.0), ncols=4)
     figure.tight_layout()

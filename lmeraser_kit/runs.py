@@ -123,15 +123,18 @@ def changed(profile: dict, values: dict) -> dict:
     """
     if not isinstance(values, dict):
         raise ValueError(f"changes are {values!r}, expected names and values, such as {{seed: [0]}}")
-    notebooks, used = {}, set()
+    notebooks, used, everything = {}, set(), set()
     for notebook, grids in (profile.get("notebooks") or {}).items():
         known = papermill.inspect_notebook(str(PROJECT / "notebooks" / f"{notebook}.ipynb"))
         mine = {name: value for name, value in values.items() if name in known}
         used |= mine.keys()
+        everything |= known.keys()
         several = grids if isinstance(grids, list) else [grids]
         notebooks[notebook] = list({repr(grid): grid for grid in ({**grid, **mine} for grid in several)}.values())
     if unknown := values.keys() - used:
-        raise ValueError(f"no notebook of the profile has a parameter {min(unknown)!r}")
+        near = difflib.get_close_matches(min(unknown), everything, 1)
+        hint = f"; did you mean {near[0]!r}?" if near else ""
+        raise ValueError(f"no notebook of the profile has a parameter {min(unknown)!r}{hint}")
     return {**profile, "notebooks": notebooks}
 
 

@@ -18,6 +18,7 @@ from PIL import Image, ImageOps
 from sklearn.datasets import load_digits
 from torchvision import datasets as official
 from torchvision.datasets.folder import IMG_EXTENSIONS, has_file_allowed_extension
+from torchvision.datasets.utils import check_integrity
 
 from lmeraser_kit.arithmetic import progress
 from lmeraser_kit.samples import Samples, digest
@@ -141,10 +142,18 @@ def _fetch(name: str, kind: Callable, root: Path, **part):
         except RuntimeError:  # not there, or not what its checksum says
             return kind(str(root), download=True, **part)
     except Exception as error:
+        damaged = [str(path) for path, md5 in _named_files(kind, root) if path.is_file() and not check_integrity(str(path), md5)]
         raise ValueError(
             f"{name} is missing or damaged under {root} (expected there: {EXPECTED[name]}), and torchvision could not "
             f"read or download it ({type(error).__name__}: {error}); connect to a network, or put the files there"
+            + (f". Damaged: {', '.join(damaged)}" if damaged else "")
         ) from error
+
+
+def _named_files(kind: type, root: Path) -> list[tuple[Path, str]]:
+    """The files of CIFAR's classes, and their checksums; torchvision does not say which one is damaged."""
+    lists = [*getattr(kind, "train_list", []), *getattr(kind, "test_list", [])]
+    return [(root / kind.base_folder / file, md5) for file, md5 in lists]
 
 
 def _without_checksums(kind: type) -> type:

@@ -38,6 +38,9 @@ def test_a_backbone_is_timed_without_its_weights(capsys):
     pace = estimate.pace("test_vit@32", "float32")
     assert pace.forward > pace.gradient > 0 and pace.weights > 10**5 and pace.kept > 10**4
     assert estimate.main(["nothing"]) == 2 and "one of: cifar10" in capsys.readouterr().err
+    assert estimate.main(["tiny", "--set", "{sed: 1}"]) == 2 and "did you mean 'seed'?" in capsys.readouterr().err
+    assert estimate.main(["tiny", "--cores", "0"]) == 2 and "expected at least 1" in capsys.readouterr().err
+    assert estimate.main(["tiny", "--set", "{seed: "]) == 2 and "tiny: " in capsys.readouterr().err
     one = "{seed: [7], backbone_epochs: 1, dataset: digits}"
     assert estimate.main(["tiny", "--set", one]) == 0 and "about" in capsys.readouterr().out
 
