@@ -1,4 +1,4 @@
-"""Seven ways to break exactness, each as small as it can be; `verify()` must catch every one. For tests and lessons.
+"""Eight ways to break exactness, each as small as it can be; `verify()` must catch every one. For tests and lessons.
 
 Each is an LMEraser with one thing done as published code does it (or as a careless cache would). What is not a method
 is patched in by `install`, while the leak is used:
@@ -18,8 +18,10 @@ import numpy as np
 import torch
 
 from lmeraser_kit import rebuild, training, tuning
+from lmeraser_kit.closed_form import sums
 from lmeraser_kit.clustering import HierarchicalClusters
 from lmeraser_kit.eraser import LMEraser
+from lmeraser_kit.ridge import RidgeEraser, holds_rows
 from lmeraser_kit.samples import Samples, concatenate, digest, keyed_uniform
 from lmeraser_kit.training import train
 
@@ -158,6 +160,24 @@ class StaleCacheEntry(Leak):
         return [(tuning, "cluster_addresses", careless), (rebuild, "cluster_addresses", careless)]
 
 
+class SubtractedStatistics(Leak, RidgeEraser):
+    """A ridge head whose statistics lose a sample by subtraction: right on paper, not in floating point."""
+
+    def _tune(self, jobs):
+        kept = self.__dict__.setdefault("kept_", [])
+        for (part, _), model in zip(jobs, super()._tune(jobs), strict=True):
+            stay, inputs = set(part.uids.tolist()), model.weight.shape[1] - part.n_classes
+            total = sums(model.weight, inputs) if holds_rows(model) else model.weight
+            known = [set(before.uids.tolist()) for before, _ in kept]
+            for (before, statistics), members in zip(kept.copy(), known, strict=True):
+                if stay < members and stay not in known:
+                    gone = before.without(stay)
+                    x = self._inputs(gone, tuning.cluster_features(self.backbone, gone, self.threads, self.layers))
+                    total = statistics - sums(np.c_[x, np.eye(gone.n_classes)[gone.labels]], inputs)
+            kept.append((part, total))
+            yield dataclasses.replace(model, weight=total)
+
+
 LEAKS = [
     SharedOptimiser,
     ScheduleOfTheWholeDataset,
@@ -166,4 +186,5 @@ LEAKS = [
     PooledEarlyStopping,
     RandomnessByPosition,
     StaleCacheEntry,
+    SubtractedStatistics,
 ]

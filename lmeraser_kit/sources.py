@@ -142,7 +142,11 @@ def _fetch(name: str, kind: Callable, root: Path, **part):
         except RuntimeError:  # not there, or not what its checksum says
             return kind(str(root), download=True, **part)
     except Exception as error:
-        damaged = [str(path) for path, md5 in _named_files(kind, root) if path.is_file() and not check_integrity(str(path), md5)]
+        damaged = [
+            str(path)
+            for path, md5 in _named_files(kind, root)
+            if path.is_file() and not check_integrity(str(path), md5)
+        ]
         raise ValueError(
             f"{name} is missing or damaged under {root} (expected there: {EXPECTED[name]}), and torchvision could not "
             f"read or download it ({type(error).__name__}: {error}); connect to a network, or put the files there"

@@ -1,10 +1,13 @@
 """Whatever breaks exactness must be caught. The control: in the same course of events the eraser itself passes."""
 
+import contextlib
+
 import numpy as np
 import pytest
 
 from lmeraser_kit import ExactnessError, HierarchicalClusters, LMEraser
-from lmeraser_kit.leaks import LEAKS, KeptPrototypes, PooledEarlyStopping
+from lmeraser_kit.leaks import LEAKS, KeptPrototypes, PooledEarlyStopping, StaleCacheEntry
+from lmeraser_kit.ridge import RidgeEraser
 
 
 def course_of_events(eraser, private, split):
@@ -28,6 +31,16 @@ def test_without_a_leak_the_same_events_pass(fit_on, make_eraser, private, split
     eraser = make_eraser(HierarchicalClusters(5, fit_on=fit_on), cls=LMEraser)
     course_of_events(eraser, private, split)
     eraser.verify()
+
+
+@pytest.mark.parametrize("leak", [LMEraser, StaleCacheEntry, KeptPrototypes], ids=lambda leak: leak.__name__)
+def test_the_leaks_that_need_no_gradients_are_caught_in_a_ridge_eraser(leak, make_eraser, private, split):
+    cls = RidgeEraser if leak is LMEraser else type("Leaking", (leak, RidgeEraser), {})
+    eraser = make_eraser(HierarchicalClusters(5), cls=cls)
+    with contextlib.nullcontext() if leak is LMEraser else eraser.install():
+        course_of_events(eraser, private, split)
+        with contextlib.nullcontext() if leak is LMEraser else pytest.raises(ExactnessError):
+            eraser.verify()
 
 
 def test_pooled_stopping_leaks_through_the_choice_alone(make_eraser, private, split):
