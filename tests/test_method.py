@@ -135,7 +135,8 @@ def test_gradients_reach_the_prompt_and_nothing_else(backbone, split):
 
 
 def test_tuning_lowers_the_loss_and_a_prompt_is_learnt(backbone, private):
-    model = tune_cluster(backbone, private, Recipe(epochs=5, batch_size=16), seed=0)
+    recipe = Recipe(epochs=5, batch_size=16, head_start="zero", head_lr=1.0)
+    model = tune_cluster(backbone, private, recipe, seed=0)
     assert model.losses[-1] < 0.6 * model.losses[0] and model.losses.shape == (5,)
     assert np.abs(model.prompt).max() > 0 and model.n_samples == len(private)
     assert tune_cluster(backbone, private, Recipe(epochs=1, prompt="none"), seed=0).prompt.shape == (3, 0)
