@@ -151,11 +151,14 @@ def _tune_slice(
 ) -> ClusterModel:
     """Tune on the samples of the slices up to r, from the checkpoint before r."""
     device, mask = backbone.device, recipe.mask(backbone.size, seed)
+    only_the_head = recipe.prompt == "none" and not (recipe.shift or recipe.rotate or recipe.zoom or recipe.flip)
+    from_ridge = start is None and recipe.head_start == "ridge"
+    clean = cluster_features(backbone, samples, threads) if only_the_head or from_ridge else None
     if start is None:
         prompt = torch.randn(3, int(mask.sum()), generator=torch.Generator().manual_seed(seed)) * recipe.prompt_std
         weight, bias = torch.zeros(samples.n_classes, backbone.n_features), torch.zeros(samples.n_classes)
-        if recipe.head_start == "ridge":
-            weight, bias = ridge_start(cluster_features(backbone, samples, threads), samples)
+        if from_ridge:
+            weight, bias = ridge_start(clean, samples)
     else:
         prompt, weight, bias = (torch.tensor(array) for array in (start.prompt, start.weight, start.bias))
     prompt, weight, bias = (tensor.to(device) for tensor in (prompt, weight, bias))
@@ -163,11 +166,7 @@ def _tune_slice(
     for parameter in parameters.values():
         parameter.requires_grad_(True)
     images, labels = at_hand(np.asarray(samples.images), device), torch.from_numpy(samples.labels).to(device)
-    passed, always_the_same = 0, None
-    if recipe.prompt == "none" and not (recipe.shift or recipe.rotate or recipe.zoom or recipe.flip):
-        always_the_same = torch.from_numpy(cluster_features(backbone, samples, threads)).to(
-            device
-        )  # only the head learns
+    passed, always_the_same = 0, torch.from_numpy(clean).to(device) if only_the_head else None
 
     def features_of(rows: np.ndarray, draws: np.ndarray) -> torch.Tensor:
         if always_the_same is not None:
