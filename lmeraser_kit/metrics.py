@@ -128,6 +128,24 @@ def summarise(frame: pd.DataFrame, by: list[str], values: list[str]) -> pd.DataF
     return table[[*table.columns[1:], "seeds"]].reset_index()
 
 
+def against_undivided(frame: pd.DataFrame) -> pd.DataFrame:
+    """Points of accuracy above the best undivided model of the same seed: what differs between seeds cancels out.
+
+    Args:
+        frame: Columns method, n_clusters, seed, accuracy (share); one row a method and seed. Methods of one cluster are
+            undivided; the one with the best mean is the reference.
+
+    Returns:
+        The frame with the columns `points` (NaN where there is no undivided model) and `reference` (its method).
+    """
+    undivided = frame[frame["n_clusters"] == 1]
+    if undivided.empty:
+        return frame.assign(points=np.nan, reference="")
+    best = undivided.groupby("method")["accuracy"].mean().idxmax()
+    alone = undivided[undivided["method"] == best].set_index("seed")["accuracy"]
+    return frame.assign(points=100 * (frame["accuracy"] - frame["seed"].map(alone)), reference=best)
+
+
 def readable(table: pd.DataFrame, digits: int = 3) -> pd.DataFrame:
     """A table of `summarise` for people: NAME_mean and NAME_ci95 become one column, `mean ± interval`."""
     shown = {}

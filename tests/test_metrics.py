@@ -6,6 +6,7 @@ import pytest
 from scipy import stats
 
 from lmeraser_kit.metrics import (
+    against_undivided,
     ci95,
     cost_factors,
     expected_batch_cost,
@@ -55,6 +56,20 @@ def test_means_come_with_students_interval():
     assert table.loc["a", "accuracy_mean"] == pytest.approx(0.65)
     assert table.loc["a", "accuracy_ci95"] == pytest.approx(0.65 - low)
     assert table.loc["b", "seeds"] == 1 and np.isnan(ci95([1.0]))
+
+
+def test_points_are_against_the_best_undivided_model_of_the_same_seed():
+    rows = [("one head", 1, [0.6, 0.8]), ("one prompt", 1, [0.9, 0.4]), ("lmeraser", 8, [0.61, 0.83])]
+    frame = pd.DataFrame(
+        [(method, k, seed, found[seed]) for method, k, found in rows for seed in (0, 1)],
+        columns=["method", "n_clusters", "seed", "accuracy"],
+    ).sample(frac=1, random_state=0)
+    found = against_undivided(frame)
+    points = found.set_index(["method", "seed"])["points"]
+    assert set(found["reference"]) == {"one head"}
+    assert points["lmeraser"].to_dict() == pytest.approx({0: 1.0, 1: 3.0})
+    assert points["one prompt"].to_dict() == pytest.approx({0: 30.0, 1: -40.0})
+    assert against_undivided(frame[frame["n_clusters"] == 8])["points"].isna().all()
 
 
 def test_a_readable_table_joins_mean_and_interval():
