@@ -49,9 +49,20 @@ class RememberedFeatures(Backbone):
         return np.stack([self.known[image] for image in pixels]) if pixels else found
 
 
-def halves(n_models: int, n: int, seed: int) -> np.ndarray:
-    """Who is in which shadow model's training set: every sample in exactly half of the models, bool (n_models, n)."""
+def halves(n_models: int, n: int, seed: int, balanced: bool = True) -> np.ndarray:
+    """Who is in which shadow model's training set, bool (n_models, n).
+
+    Args:
+        n_models: Number of shadow models.
+        n: Number of samples.
+        seed: Draws them.
+        balanced: Every sample is in exactly half of the models, as LiRA needs it. Otherwise each model is drawn alone,
+            as U-LiRA needs it: its Gaussians are fitted to some models and tried on others, and models that make up for
+            each other push the AUC of identical distributions below 0.5.
+    """
     rng = np.random.default_rng(seed)
+    if not balanced:
+        return rng.random((n_models, n)) < 0.5
     return np.stack([rng.permutation(n_models) < n_models // 2 for _ in range(n)], axis=1)
 
 

@@ -7,6 +7,7 @@ from scipy.special import log_softmax
 
 from lmeraser_kit import attacks, distances
 from lmeraser_kit.baselines import check_methods
+from lmeraser_kit.shadows import halves
 
 RNG = np.random.default_rng
 
@@ -74,6 +75,18 @@ def test_u_lira_tells_apart_what_differs_and_nothing_else():
         attacks.u_lira(base[0, :3], base[1])
     low, high = attacks.u_lira_band(base[0])
     assert low < 0.5 < high < 0.6 < shifted["auc"]
+    lower, higher = attacks.u_lira_band(base[0], level=0.99)
+    assert lower < low and high < higher
+
+
+def test_u_lira_wants_models_that_were_drawn_alone():
+    def mean_auc(balanced):  # of models of the same kind: a margin is a sum over who is inside
+        weights = RNG(1).standard_normal((30, 20))
+        drawn = [halves(12, 30, seed, balanced=balanced) @ weights for seed in range(120)]
+        return np.mean([attacks.u_lira(*pair)["auc"] for pair in zip(drawn[::2], drawn[1::2], strict=True)])
+
+    assert mean_auc(balanced=False) == pytest.approx(0.5, abs=0.015)
+    assert mean_auc(balanced=True) < 0.47
 
 
 def test_rmia_counts_the_population_that_is_beaten():
