@@ -81,6 +81,7 @@ def u_lira(frame: pd.DataFrame) -> Figure:
     """
     table = frame.groupby("method", sort=False)[["auc", "band_low", "band_high"]].agg(["mean", "min", "max"])
     figure, ax = plt.subplots(figsize=(10, 0.5 * len(table) + 2))
+    ax.use_sticky_edges = False  # room beside the bands
     for y, (_, row) in enumerate(table.iterrows()):
         low, high = row["band_low", "mean"], row["band_high", "mean"]
         ax.barh(
