@@ -34,6 +34,22 @@ def test_the_estimate_of_unlearning_counts_three_fits_and_the_requests(quick_pac
     assert row["GiB"] == pytest.approx(1 + 32 / 2**10)
 
 
+def test_an_emulated_precision_is_timed_as_float32_and_said(monkeypatch, capsys):
+    timed = []
+
+    def pace(backbone, precision):
+        timed.append(precision)
+        return estimate.Pace(100.0, 40.0, 2**30, 2**20)
+
+    monkeypatch.setattr(estimate, "pace", pace)
+    for native in (["float32"], ["float32", "bfloat16"]):
+        monkeypatch.setattr(estimate, "native_precisions", lambda native=native: native)
+        estimate.estimate({"notebooks": {"04_unlearning": {"precision": "bfloat16", "seed": [0]}}})
+        assert set(timed) == {native[-1]}
+        assert ("this is for float32" in capsys.readouterr().err) == (native == ["float32"])
+        timed.clear()
+
+
 def test_a_backbone_is_timed_without_its_weights(capsys):
     pace = estimate.pace("test_vit@32", "float32")
     assert pace.forward > pace.gradient > 0 and pace.weights > 10**5 and pace.kept > 10**4
