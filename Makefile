@@ -26,10 +26,11 @@ $(READY): requirements.lock pyproject.toml
 
 # One call at a time (flock); the lock is the kernel's, so a call that was killed leaves none behind.
 reproduce: $(READY)  ## run a profile (PROFILE=quick) into tables, figures and results/PROFILE/report.html; SET='{seed: [0]}' NAME=mine
-	@SET='$(SET)' flock --nonblock --close $(VENV)/reproduce.lock \
+	@SET='$(SET)' flock --nonblock --close --conflict-exit-code 75 $(VENV)/reproduce.lock \
 		$(BIN)/snakemake --snakefile workflow/Snakefile --config profile=$(PROFILE) name=$(NAME) --cores $(CORES) \
 		--keep-going --rerun-incomplete --nolock --quiet rules host reason \
-		|| { echo "Not finished: see above. Runs that are done stay done (one call at a time)."; exit 1; }
+		|| { if [ $$? = 75 ]; then echo "Another make reproduce is at work in this folder: wait for it, or stop it."; \
+		else echo "Not finished: see above. Runs that are done stay done."; fi; exit 1; }
 	@echo "The report: results/$(NAME)/report.html"
 
 plan: $(READY)  ## what a profile would run here, and about how long it would take

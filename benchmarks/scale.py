@@ -8,7 +8,6 @@ learnt next to nothing (speed and memory do not depend on its weights).
 
 import argparse
 import json
-import os
 import resource
 import tempfile
 import time
@@ -43,7 +42,7 @@ def main() -> None:
     parser.add_argument("--samples", type=int, default=1_000_000)
     parser.add_argument("--public", type=int, default=5_000)
     parser.add_argument("--clusters", type=int, default=2_000)
-    parser.add_argument("--threads", type=int, default=os.cpu_count())
+    parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--output", type=Path, default=Path("results/benchmarks/scale.json"))
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:

@@ -122,6 +122,7 @@ class LMEraser(Rebuilder):
         Raises:
             ValueError: If a uid is not held, or is named twice; nothing is forgotten then.
         """
+        check_is_fitted(self, "state_")
         started = time.perf_counter()
         successor = self.successor(uids)
         return self._become("forget", len(self.state_) - len(successor.state), successor, started)
@@ -132,6 +133,7 @@ class LMEraser(Rebuilder):
         Raises:
             ValueError: If a uid is held already or public, or a shape or a label does not fit; nothing is added then.
         """
+        check_is_fitted(self, "state_")
         started = time.perf_counter()
         return self._become("add", len(samples), self.successor((), samples), started)
 

@@ -52,6 +52,8 @@ def frontier(frame: pd.DataFrame) -> Figure:
     axes[1].set_xticks(range(len(passes)), [f"{count:g}" for count in passes])
     axes[1].set_xlim(-0.5, len(passes) - 0.5)
     axes[1].grid(visible=False, axis="x")
+    for column in range(1, len(passes)):
+        axes[1].axvline(column - 0.5, color="0.8", linewidth=2)
     if reference:
         right = max(axes[0].get_xlim()[1], 2 * TARGET_FACTOR)
         axes[0].fill_between(

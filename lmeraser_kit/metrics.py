@@ -155,6 +155,8 @@ def readable(table: pd.DataFrame, digits: int = 3) -> pd.DataFrame:
             cells = [f"{mean:.{digits}f}" + (f" ± {ci:.{digits}f}" if np.isfinite(ci) else "") for mean, ci in pairs]
             shown[name.removesuffix("_mean").replace("_", " ")] = cells
         elif not name.endswith("_ci95"):
-            floating = table[name].dtype.kind == "f"
-            shown[name.replace("_", " ")] = table[name].round(2) if floating else table[name]
+            column = table[name]
+            if column.dtype.kind == "f":  # rates are small
+                column = column.round(2).where(column.abs() >= 0.1, column.round(4))
+            shown[name.replace("_", " ")] = column
     return pd.DataFrame(shown)
