@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from sklearn.exceptions import NotFittedError
 
 from lmeraser_kit import (
     ExactnessError,
@@ -156,6 +157,13 @@ def test_forgetting_touches_one_cluster_and_the_receipt_says_so(make_eraser, pri
     assert receipt.hash_before != receipt.hash_after == eraser.state_hash()
     assert receipt.environment["threads"] == 1
     assert uid not in repr(receipt) and not hasattr(eraser, "receipt_")
+
+
+def test_only_a_fitted_eraser_forgets_and_adds(make_eraser, private):
+    with pytest.raises(NotFittedError, match="not fitted yet"):
+        make_eraser().forget(private.uids[0])
+    with pytest.raises(NotFittedError, match="not fitted yet"):
+        make_eraser().add(private[:1])
 
 
 def test_the_same_image_given_twice_leaves_once(make_eraser, private, split):

@@ -1,6 +1,7 @@
 """Runs are strict before they cost time, leave what they should, and are collected."""
 
 import json
+import shutil
 import subprocess
 import sys
 
@@ -145,3 +146,13 @@ def test_tables_of_many_runs_are_joined(tmp_path):
     frame = results.collect(tmp_path, "count", "t.csv")
     assert frame["seed"].tolist() == [0, 0, 1, 1] and frame["run"].nunique() == 2
     assert results.collect(tmp_path, "count", only=["count/seed-2"]).empty  # a run of an older grid does not count
+
+
+def test_the_report_makes_the_committed_tables_from_the_committed_runs(tmp_path):
+    committed = results.PROJECT / "results" / "fashion-mnist"  # without 04_unlearning
+    shutil.copytree(committed / "runs" / "10_frontier", tmp_path / "runs" / "10_frontier")
+    report = results.PROJECT / "notebooks" / "05_report.ipynb"
+    runs.run_notebook(report, tmp_path / "runs" / "05_report" / "only", {"profile": str(tmp_path)})
+    for table in (committed / "tables").glob("*.csv"):
+        pd.testing.assert_frame_equal(pd.read_csv(tmp_path / "tables" / table.name), pd.read_csv(table))
+    assert (tmp_path / "figures" / "frontier.png").is_file()
