@@ -10,6 +10,7 @@ import difflib
 import functools
 import json
 import math
+import sys
 import warnings
 from pathlib import Path
 
@@ -20,6 +21,7 @@ from torchvision.transforms.v2 import functional as transforms
 
 from lmeraser_kit.arithmetic import exact_arithmetic, memory_to_spare, native_precisions, pick_device, progress
 from lmeraser_kit.samples import Samples, digest
+from lmeraser_kit.shortcuts import shortened
 from lmeraser_kit.weights import read_weights, write_weights
 
 FEATURE_BATCH = 64  # kernels may round differently for different batch shapes: features always come in this one
@@ -96,12 +98,18 @@ class Backbone:
             if slow and hasattr(module, "fused_attn"):  # on CPUs the backward pass of fused attention is slow in bf16
                 module.fused_attn = False
         self.standard = [tensor.to(self.device) for tensor in self.standard]
+        self.short = shortened(self.model)  # the same weights, as they are now and as they become
         return self
 
     @property
     def size(self) -> int:
         """Side of the square input, in pixels."""
         return self.data_config["input_size"][-1]
+
+    @property
+    def micro_batch(self) -> int:
+        """How many images go forward and backward at once: what a CPU's caches like; everything on a GPU."""
+        return max(1, 16 * 224**2 // self.size**2) if self.device.type == "cpu" else sys.maxsize
 
     @property
     def n_features(self) -> int:
@@ -163,7 +171,7 @@ class Backbone:
                 (Evci et al. 2022): (B, L + D), of the same single pass. Of more than five stages, four are taken.
         """
         views = views.to(PRECISIONS[self.precision])
-        features = torch.cat(self._layers(views), dim=1) if layers else self.model(views).float()
+        features = torch.cat(self._layers(views), dim=1) if layers else self.short(views).float()
         if not self.standard:
             return features
         mean, scale = (tensor[-features.shape[1] :] for tensor in self.standard)

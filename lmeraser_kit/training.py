@@ -7,6 +7,7 @@ the samples at hand, so that training one set of samples cannot be felt in the t
 from __future__ import annotations
 
 import math
+import sys
 from collections.abc import Callable, Iterable, Iterator
 
 import numpy as np
@@ -80,6 +81,7 @@ def train(
     batch_size: int,
     seed: int,
     warmup: float,
+    micro_batch: int = sys.maxsize,
 ) -> list[float]:
     """Minimise a loss over minibatches, with warm-up and cosine.
 
@@ -91,6 +93,7 @@ def train(
         batch_size: Largest batch.
         seed: Keys the order and the draws.
         warmup: Share of the steps over which the rate rises.
+        micro_batch: Samples that pass at once; the gradients of a batch's parts are added up.
 
     Returns:
         The mean loss over each epoch's samples.
@@ -102,11 +105,12 @@ def train(
     for epoch in epochs:
         summed = []
         for rows, draws in minibatches(keys, seed, epoch, batch_size):
-            loss = loss_of(rows, draws)
             optimiser.zero_grad()
-            loss.backward()
+            for part in np.array_split(np.arange(len(rows)), math.ceil(len(rows) / micro_batch)):
+                loss = loss_of(rows[part], draws[part])
+                (loss * (len(part) / len(rows))).backward()
+                summed.append(loss.detach() * len(part))  # read once an epoch: a GPU need not wait for it
             optimiser.step()
             schedule.step()
-            summed.append(loss.detach() * len(rows))  # read once an epoch: a GPU need not wait for it
         losses.append(float(torch.stack(summed).cpu().double().sum()) / len(keys))
     return losses

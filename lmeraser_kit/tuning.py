@@ -183,7 +183,9 @@ def _tune_slice(
     optimiser, batch = optimiser_for(recipe, parameters), recipe.batch_of(len(samples))
     advice = f"lower Recipe.batch_size ({recipe.batch_size}), which gives another model, or use precision='bfloat16'"
     with exact_arithmetic(threads), memory_to_spare(f"tuning with a batch of {batch} images", advice):
-        losses = train(loss_of, optimiser, samples.keys, epochs, batch, seed, warmup=recipe.warmup)
+        losses = train(
+            loss_of, optimiser, samples.keys, epochs, batch, seed, recipe.warmup, micro_batch=backbone.micro_batch
+        )
     if not np.isfinite(losses).all():
         raise FloatingPointError(
             f"the loss of a cluster of {len(samples)} samples is not finite: lower prompt_lr ({recipe.prompt_lr}) "
