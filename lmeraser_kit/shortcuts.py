@@ -1,10 +1,10 @@
 """The same feature for less work: what nobody reads is not computed.
 
-Tuning a prompt spends its time in the frozen backbone, forward and backward to the pixels. Two parts of that can go, and
-change the feature by rounding at most:
+Tuning a prompt spends its time in the frozen backbone, forward and backward to the pixels. Two parts of that can go,
+and change the feature by rounding at most:
 
 - A Vision Transformer that is read at its class token (ViT, Dosovitskiy et al. 2021) computes all tokens in its last
-  block, of which the other 196 are thrown away. What comes after attention there is computed for the class token alone.
+  block, and throws the others away. There the class token alone asks, and it alone is passed on.
 - Where images are cut into patches, a convolution whose windows do not overlap is one matrix product; oneDNN's backward
   pass of that convolution to the pixels takes several times as long.
 """
@@ -16,6 +16,7 @@ import functools
 
 import torch
 import torch.nn.functional as F
+from timm.layers import Attention
 from timm.models.vision_transformer import Block, VisionTransformer
 
 
@@ -30,13 +31,31 @@ def shortened(model: torch.nn.Module) -> torch.nn.Module:
         if _cuts_into_patches(module):
             module.forward = functools.partial(_patches_times_weight, module)
     if isinstance(twin, VisionTransformer) and twin.global_pool == "token" and type(twin.blocks[-1]) is Block:
-        for module in (twin.blocks[-1].attn.proj, twin.blocks[-1].norm2, twin.norm):
+        last = twin.blocks[-1]
+        if type(last.attn) is Attention and last.attn.gate is None:
+            last.attn.forward = functools.partial(_class_token_asks, last.attn)
+        for module in (last.norm2, twin.norm):
             module.register_forward_pre_hook(_first_token)
     return twin
 
 
 def _first_token(module: torch.nn.Module, arguments: tuple[torch.Tensor]) -> torch.Tensor:
     return arguments[0][:, :1]  # (B, 1, D): added to all tokens, and right for the first
+
+
+def _class_token_asks(attention: Attention, tokens: torch.Tensor, **_) -> torch.Tensor:
+    """What attention gives to the first token, (B, N, D) -> (B, 1, D)."""
+    b, width = len(tokens), attention.attn_dim
+    asked = F.linear(tokens[:, :1], *(w[:width] for w in _of(attention.qkv)))
+    q = asked.unflatten(2, (attention.num_heads, -1)).transpose(1, 2)
+    answers = F.linear(tokens, *(w[width:] for w in _of(attention.qkv)))
+    k, v = answers.unflatten(2, (2, attention.num_heads, -1)).permute(2, 0, 3, 1, 4)
+    seen = F.scaled_dot_product_attention(attention.q_norm(q), attention.k_norm(k), v)
+    return attention.proj(attention.norm(seen.transpose(1, 2).reshape(b, 1, width)))
+
+
+def _of(linear: torch.nn.Linear) -> list[torch.Tensor]:
+    return [linear.weight] if linear.bias is None else [linear.weight, linear.bias]
 
 
 def _cuts_into_patches(module: torch.nn.Module) -> bool:

@@ -66,7 +66,7 @@ def test_what_is_imported_is_declared():
 
 FLOORS = [
     {"samples"},
-    {"arithmetic", "training", "weights"},
+    {"arithmetic", "shortcuts", "training", "weights"},
     {"sources", "datasets"},
     {"backbone", "pretraining", "prompts", "clustering"},
     {"recipe", "closed_form"},
