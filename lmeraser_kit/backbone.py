@@ -26,6 +26,7 @@ from lmeraser_kit.weights import read_weights, write_weights
 
 FEATURE_BATCH = 64  # kernels may round differently for different batch shapes: features always come in this one
 PRECISIONS = {"float32": torch.float32, "bfloat16": torch.bfloat16}
+LAST_UNPICKLED: dict[tuple[str, str], dict] = {}
 STANDARD = ("lmeraser_kit.mean", "lmeraser_kit.scale")  # names of a standardisation among the weights
 
 
@@ -68,10 +69,14 @@ class Backbone:
         return self  # frozen: a clone of an estimator may share it
 
     def __getstate__(self) -> dict:
-        return {"args": (*self._made_of(), str(self.device), self.precision)}
+        args = (*self._made_of(), str(self.device), self.precision)
+        return {"args": args, "key": (self.fingerprint, str(self.device))}
 
     def __setstate__(self, pickled: dict) -> None:
-        self.__init__(*pickled["args"])
+        if pickled["key"] not in LAST_UNPICKLED:  # a worker process gets the same backbone with every cluster
+            LAST_UNPICKLED.clear()
+            LAST_UNPICKLED[pickled["key"]] = vars(Backbone(*pickled["args"]))
+        self.__dict__.update(LAST_UNPICKLED[pickled["key"]])
 
     def _made_of(self) -> tuple:
         return self.architecture, self.arguments, self.state_dict(), self.data_config
@@ -87,6 +92,7 @@ class Backbone:
 
     def to(self, device: str) -> Backbone:
         """Move the model, in place."""
+        LAST_UNPICKLED.clear()  # it may be that one
         self.device = pick_device(device)
         self.model.to(self.device, PRECISIONS[self.precision])
         if any(isinstance(module, torch.nn.Conv2d) and module.groups > 1 for module in self.model.modules()):

@@ -41,12 +41,16 @@ KERNEL_SECONDS = 15  # what a run takes that does nothing
 
 @dataclass(frozen=True)
 class Pace:
-    """How fast a backbone is here, on one thread: samples per second, bytes of its weights, bytes kept for a sample."""
+    """How fast a backbone is here, on one thread: samples per second, bytes of its weights, bytes kept for a sample.
+
+    `micro_batch` is how many samples pass at once at most.
+    """
 
     forward: float
     gradient: float
     weights: int
     kept: int
+    micro_batch: int = sys.maxsize
 
 
 @functools.cache
@@ -74,7 +78,7 @@ def pace(backbone: str, precision: str) -> Pace:
         with torch.inference_mode():
             forward = rate(lambda: model(views))
     weights = sum(tensor.nbytes for tensor in model.model.state_dict().values())
-    return Pace(forward, gradient, weights, kept // BATCH)
+    return Pace(forward, gradient, weights, kept // BATCH, model.micro_batch)
 
 
 def sizes_of(dataset: str, limits: list[int], seed: int) -> list[int]:
@@ -149,7 +153,7 @@ def estimate(profile: dict) -> pd.DataFrame:
         forward, gradients = passes(notebook, run, *sizes)
         if notebook == "01_backbone" and run["backbone"] in VITS:  # all weights learn: some 1.5 times as much
             gradients += 1.5 * run["backbone_epochs"] * sizes[0]
-        batch = named_recipe(run.get("recipe_name", "default")).batch_size
+        batch = min(named_recipe(run.get("recipe_name", "default")).batch_size, here.micro_batch)
         rows.append(
             {
                 "notebook": notebook,

@@ -14,7 +14,6 @@ COLOURS = {
     "lmeraser-kit, one cluster": METHOD_STYLES["lmeraser"][0],
     "bare backbone": "0.7",
     "plain loop": METHOD_STYLES["one prompt"][0],
-    "plain loop, memory kept": METHOD_STYLES["one prompt"][0],
 }
 PRECISION_STYLES = {"float32": ("-", "o"), "bfloat16": ("--", "s")}
 

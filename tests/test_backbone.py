@@ -25,6 +25,18 @@ def test_a_saved_backbone_is_the_same(backbone, split, tmp_path):
     assert [p.name for p in tmp_path.iterdir()] == ["b.safetensors"]
 
 
+def test_a_worker_builds_a_backbone_once(backbone, split):
+    pickled, half = pickle.dumps(backbone), pickle.dumps(backbone.at("bfloat16"))
+    first = pickle.loads(pickled)
+    assert pickle.loads(pickled).model is first.model is not backbone.model
+    assert pickle.loads(half).precision == "bfloat16"
+    np.testing.assert_array_equal(
+        pickle.loads(pickled).features(split.test.images[:2]), first.features(split.test.images[:2])
+    )
+    moved = pickle.loads(pickled).to("meta")
+    assert pickle.loads(pickled).device.type == "cpu" and moved.device.type == "meta"
+
+
 def test_the_fingerprint_covers_weights_and_preprocessing(backbone):
     state = {k: v.clone() for k, v in backbone.model.state_dict().items()}
     state["norm.bias"][0] += 1e-7
