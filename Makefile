@@ -42,9 +42,10 @@ test: $(READY)  ## run the tests
 kill-test: $(READY)  ## kill a store at 240 random points (SIGKILL) and look what is there afterwards
 	OMP_NUM_THREADS=1 $(BIN)/python tests/kill.py --points 240
 
-bench: $(READY)  ## time a store of 50,000 samples in 300 clusters, and planning a million in 2,000
+bench: $(READY)  ## time a large store, planning a million samples in 2,000 clusters, and what keeping memory is worth
 	$(BIN)/python benchmarks/store.py
 	$(BIN)/python benchmarks/scale.py
+	$(BIN)/python benchmarks/memory.py
 
 # Small enough to run anywhere: four datasets in their published formats, with noise in them, and a backbone to match.
 STAND_IN_SET := {backbone: [small-vit], precision: [float32], backbone_epochs: 1, epochs: 1, limits: [[0, 0, 0]], seed: [0], \

@@ -13,6 +13,7 @@ COLOURS = {
     "lmeraser-kit": METHOD_STYLES["lmeraser"][0],
     "lmeraser-kit, one cluster": METHOD_STYLES["lmeraser"][0],
     "bare backbone": "0.7",
+    "bare backbone, compiled": "0.7",
     "plain loop": METHOD_STYLES["one prompt"][0],
 }
 PRECISION_STYLES = {"float32": ("-", "o"), "bfloat16": ("--", "s")}
