@@ -5,6 +5,7 @@ python -m lmeraser_kit.report executed.ipynb report.html
 
 from __future__ import annotations
 
+import itertools
 import os
 import sys
 from pathlib import Path
@@ -23,9 +24,10 @@ OFFLINE = """{% extends 'lab/index.html.j2' %}
 
 
 def write_report(notebook: Path | str, page: Path | str) -> Path:
-    """Convert an executed notebook to a self-contained page, whole or not at all."""
+    """Convert an executed notebook to a self-contained page, whole or not at all; text about nothing is left out."""
     content = nbformat.read(notebook, as_version=4)
     title = content.cells[0].source.splitlines()[0].lstrip("# ")
+    content.cells = [cell for i, cell in enumerate(content.cells) if not _is_about_nothing(content.cells[i:])]
     exporter = HTMLExporter(
         extra_loaders=[DictLoader({"report.html.j2": OFFLINE})],
         template_file="report.html.j2",
@@ -39,6 +41,12 @@ def write_report(notebook: Path | str, page: Path | str) -> Path:
     partial.write_text(body)
     os.replace(partial, page)
     return Path(page)
+
+
+def _is_about_nothing(cells: list[nbformat.NotebookNode]) -> bool:
+    """Whether the first cell is text, and the code up to the next text has put nothing out."""
+    code = list(itertools.takewhile(lambda cell: cell.cell_type == "code", cells[1:]))
+    return cells[0].cell_type == "markdown" and bool(code) and not any(cell.outputs for cell in code)
 
 
 if __name__ == "__main__":

@@ -15,6 +15,7 @@ from nbformat.v4 import new_code_cell, new_notebook
 from lmeraser_kit import results, runs
 
 LOOK_UP = "from lmeraser_kit import results\n"
+from lmeraser_kit.report import write_report
 
 
 def notebook_of(path, *cells, parameters='n: int = 3  # how many\nname: str = "a"  # who\noutput: str = ""  # where\n'):
@@ -156,3 +157,13 @@ def test_the_report_makes_the_committed_tables_from_the_committed_runs(tmp_path)
     for table in (committed / "tables").glob("*.csv"):
         pd.testing.assert_frame_equal(pd.read_csv(tmp_path / "tables" / table.name), pd.read_csv(table))
     assert (tmp_path / "figures" / "frontier.png").is_file()
+
+
+def test_a_page_says_nothing_about_what_has_not_run(tmp_path):
+    silent, speaking = nbformat.v4.new_code_cell("x = 1"), nbformat.v4.new_code_cell("print(2)")
+    speaking.outputs = [nbformat.v4.new_output("stream", text="two")]
+    text = [nbformat.v4.new_markdown_cell(f"# {name}") for name in ("Title", "Silence", "Speech")]
+    cells = [text[0], speaking, text[1], silent, silent, text[2], silent, speaking]
+    nbformat.write(nbformat.v4.new_notebook(cells=cells), tmp_path / "executed.ipynb")
+    page = write_report(tmp_path / "executed.ipynb", tmp_path / "page.html").read_text()
+    assert "Speech" in page and "two" in page and "Silence" not in page
