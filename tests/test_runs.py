@@ -13,9 +13,9 @@ import yaml
 from nbformat.v4 import new_code_cell, new_notebook
 
 from lmeraser_kit import results, runs
+from lmeraser_kit.report import write_report
 
 LOOK_UP = "from lmeraser_kit import results\n"
-from lmeraser_kit.report import write_report
 
 
 def notebook_of(path, *cells, parameters='n: int = 3  # how many\nname: str = "a"  # who\noutput: str = ""  # where\n'):
