@@ -16,21 +16,21 @@ from lmeraser_kit.arithmetic import environment, exact_arithmetic, keep_freed_me
 from lmeraser_kit.pretraining import untrained
 from lmeraser_kit.results import PROJECT
 
-BACKBONES = {"tf_efficientnet_lite0@224": 64, "vit_tiny_patch16_224": 64, "small-vit": 32}  # and their batches
-THREADS, TURNS, PASSES = 2, 3, 4
+BACKBONES = {"tf_efficientnet_lite0@224": 16, "tf_efficientnet_lite0@96": 64, "vit_tiny_patch16_224": 16}  # and batches
+THREADS, TURNS, WARM_UP, PASSES = 2, 3, 4, 6
 
 
 def rate(backbone: str, keep: bool) -> float:
-    """Samples per second, forward and backward to the input; median over passes after the first."""
+    """Samples per second, forward and backward to the input; median over passes after some to warm up."""
     keep_freed_memory(keep)
     model, batch, seconds = untrained(backbone), BACKBONES[backbone], []
     with exact_arithmetic(THREADS):
-        for _ in range(1 + PASSES):
+        for _ in range(WARM_UP + PASSES):
             views = torch.zeros(batch, 3, model.size, model.size, requires_grad=True)
             started = time.perf_counter()
             torch.autograd.grad(model.model(views).sum(), views)
             seconds.append(time.perf_counter() - started)
-    return batch / float(np.median(seconds[1:]))
+    return batch / float(np.median(seconds[WARM_UP:]))
 
 
 def main() -> None:

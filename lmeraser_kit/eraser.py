@@ -10,7 +10,7 @@ from dataclasses import asdict, replace
 import numpy as np
 from sklearn.utils.validation import check_is_fitted
 
-from lmeraser_kit.prediction import class_probabilities, forward_passes
+from lmeraser_kit.prediction import asked_about, class_probabilities, forward_passes
 from lmeraser_kit.rebuild import Rebuilder, Successor, nothing
 from lmeraser_kit.recipe import Recipe
 from lmeraser_kit.samples import Samples, concatenate, digest, named
@@ -95,6 +95,8 @@ class LMEraser(Rebuilder):
             raise ValueError(f"clusters is {clusters!r}, expected a partition such as HierarchicalClusters(8)")
         if not isinstance(self._recipe(), Recipe):
             raise ValueError(f"recipe is {self.recipe!r}, expected a Recipe")
+        if not isinstance(private, Samples):
+            raise TypeError(f"private is {type(private).__name__}, expected Samples(images, labels, uids)")
         if clusters.learns_from == "public" and public is None:
             raise ValueError("the partition is fitted on public features: give fit(private, public=...)")
         source = public if clusters.learns_from == "public" else private
@@ -240,10 +242,8 @@ class LMEraser(Rebuilder):
             ValueError: If images are not as above, or no cluster has a model, because every sample was forgotten.
         """
         check_is_fitted(self, "state_")
-        if not isinstance(samples, Samples):  # checks the images
-            samples = Samples(samples, np.zeros(len(samples)), np.arange(len(samples)))
-        mask = self._recipe().mask(self.backbone.size, self.seed)
-        return class_probabilities(self.backbone, self.state_, mask, samples.images, self.threads)
+        images, mask = asked_about(samples, self.state_).images, self._recipe().mask(self.backbone.size, self.seed)
+        return class_probabilities(self.backbone, self.state_, mask, images, self.threads)
 
     def predict(self, samples: Samples | np.ndarray) -> np.ndarray:
         """The most probable class of each sample, (N,) int."""

@@ -8,6 +8,7 @@ import torch
 from lmeraser_kit.arithmetic import exact_arithmetic
 from lmeraser_kit.backbone import FEATURE_BATCH, Backbone
 from lmeraser_kit.prompts import prompt_canvas
+from lmeraser_kit.samples import Samples
 from lmeraser_kit.state import State
 
 
@@ -15,6 +16,16 @@ def forward_passes(state: State, n_features: int, prompted: bool) -> int:
     """Passes through the backbone for one image: one to route (or for heads alone), one a prompt that votes."""
     votes = state.routing.votes(np.zeros((1, n_features), np.float32), np.array(sorted(state.models)))
     return int(prompted * np.count_nonzero(votes) + (state.routing.uses_features or not prompted))
+
+
+def asked_about(samples: Samples | np.ndarray, state: State) -> Samples:
+    """Samples, or images, uint8 (N, C, H, W), as samples. Raises ValueError if their shape is not the private ones'."""
+    if not isinstance(samples, Samples):  # checks the images
+        samples = Samples(samples, np.zeros(len(samples)), np.arange(len(samples)))
+    given, held = samples.images.shape[1:], state.empty.images.shape[1:]
+    if given != held:
+        raise ValueError(f"images are {given} (channels, height, width), those that were fitted are {held}")
+    return samples
 
 
 def class_probabilities(

@@ -108,7 +108,7 @@ def from_timm(
     """Any timm model, with timm's own preprocessing.
 
     Args:
-        name: A timm model name.
+        name: A timm model name, maybe with the side of its input (`NAME@96`), or one of PAPER.
         pretrained: Download its weights (timm keeps them).
         weights: A safetensors file with timm's key names, instead of a download.
         device: `auto`, or a torch device.
@@ -119,7 +119,8 @@ def from_timm(
         ValueError: If the name is unknown, or the file's weights do not fit the model.
         ConnectionError: If the download fails.
     """
-    download, file = pretrained and weights is None, {}
+    name, asked = timm_name(name)
+    size, download, file = size or asked, pretrained and weights is None, {}
     if weights is not None:
         read, _ = read_weights(weights)
         file = {"pretrained": True, "pretrained_cfg_overlay": {"file": str(weights)}}

@@ -24,6 +24,7 @@ from lmeraser_kit.backbone import Backbone
 from lmeraser_kit.closed_form import L2, SHARPNESS, head_from_rows, head_from_sums, sums, with_one
 from lmeraser_kit.clustering import HashClusters
 from lmeraser_kit.eraser import LMEraser
+from lmeraser_kit.prediction import asked_about
 from lmeraser_kit.recipe import Recipe
 from lmeraser_kit.samples import Samples, digest
 from lmeraser_kit.tuning import ClusterModel, cluster_features
@@ -81,8 +82,7 @@ class RidgeEraser(LMEraser):
     def predict_proba(self, samples: Samples | np.ndarray) -> np.ndarray:
         """Class probabilities, float64 (N, n_classes): the softmax of the scores, made sharper."""
         check_is_fitted(self, "state_")
-        if not isinstance(samples, Samples):  # checks the images
-            samples = Samples(samples, np.zeros(len(samples)), np.arange(len(samples)))
+        samples = asked_about(samples, self.state_)
         if not self.state_.models:
             raise ValueError("no cluster has a model: no private sample is held (any more); add some first")
         found = self.backbone.features(np.asarray(samples.images), self.threads, layers=self.layers)

@@ -85,6 +85,7 @@ def test_a_size_of_input_suits_every_family(name, split, tmp_path):
     assert model.size == side and model.features(split.test.images[:2], batch_size=2).shape == (2, model.n_features)
     save_file(timm.create_model(name.partition("@")[0]).state_dict(), tmp_path / "w.safetensors")
     assert Backbone.from_timm(name.partition("@")[0], weights=tmp_path / "w.safetensors", size=side).size == side
+    assert Backbone.from_timm(name, weights=tmp_path / "w.safetensors").size == side
 
 
 @pytest.mark.parametrize("name", ["test_convnext", "test_efficientnet", "test_vit", "swin_tiny_patch4_window7_224@56"])
