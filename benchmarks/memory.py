@@ -14,7 +14,7 @@ import torch
 
 from lmeraser_kit.arithmetic import environment, exact_arithmetic, keep_freed_memory
 from lmeraser_kit.pretraining import untrained
-from lmeraser_kit.results import PROJECT
+from lmeraser_kit.results import PROJECT, write_json
 
 BACKBONES = {"tf_efficientnet_lite0@224": 16, "tf_efficientnet_lite0@96": 64, "vit_tiny_patch16_224": 16}  # and batches
 THREADS, TURNS, WARM_UP, PASSES = 2, 3, 4, 6
@@ -53,9 +53,8 @@ def main() -> None:
         report["samples per second, median over turns"][backbone] = medians
         report["times as fast"][backbone] = medians["kept"] / medians["given back"]
     report["environment"] = environment("cpu", THREADS)
-    file = PROJECT / "results" / "benchmarks" / "memory.json"
-    file.write_text(json.dumps(report, indent=1) + "\n")
-    print(file.read_text())
+    print(json.dumps(report, indent=1))
+    write_json(PROJECT / "results" / "benchmarks" / "memory.json", report)
 
 
 if __name__ == "__main__":

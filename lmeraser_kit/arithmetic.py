@@ -30,7 +30,7 @@ def keep_freed_memory(keep: bool = True) -> None:
     """Whether memory that tensors leave is kept for the next ones (up to 1 GiB), or given back to the system at once.
 
     PyTorch leaves that to the C library. GNU's gives blocks of more than 32 MiB back whenever they are freed, and the
-    system clears each page when it is touched again: of a backward pass on a CPU that can be most of the time. Other
+    system clears each page when it is touched again: of a backward pass on a CPU that can be a third. Other
     systems' libraries are left alone. The kit switches this on when it is imported; bits are the same either way.
     """
     with contextlib.suppress(AttributeError):  # no mallopt: not GNU's

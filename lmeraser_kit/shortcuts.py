@@ -46,16 +46,12 @@ def _first_token(module: torch.nn.Module, arguments: tuple[torch.Tensor]) -> tor
 def _class_token_asks(attention: Attention, tokens: torch.Tensor, **_) -> torch.Tensor:
     """What attention gives to the first token, (B, N, D) -> (B, 1, D)."""
     b, width = len(tokens), attention.attn_dim
-    asked = F.linear(tokens[:, :1], *(w[:width] for w in _of(attention.qkv)))
+    asked = F.linear(tokens[:, :1], *(part[:width] for part in attention.qkv.parameters()))
     q = asked.unflatten(2, (attention.num_heads, -1)).transpose(1, 2)
-    answers = F.linear(tokens, *(w[width:] for w in _of(attention.qkv)))
+    answers = F.linear(tokens, *(part[width:] for part in attention.qkv.parameters()))
     k, v = answers.unflatten(2, (2, attention.num_heads, -1)).permute(2, 0, 3, 1, 4)
     seen = F.scaled_dot_product_attention(attention.q_norm(q), attention.k_norm(k), v)
     return attention.proj(attention.norm(seen.transpose(1, 2).reshape(b, 1, width)))
-
-
-def _of(linear: torch.nn.Linear) -> list[torch.Tensor]:
-    return [linear.weight] if linear.bias is None else [linear.weight, linear.bias]
 
 
 def _cuts_into_patches(module: torch.nn.Module) -> bool:
