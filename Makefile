@@ -9,14 +9,16 @@ BIN := $(VENV)/bin
 READY := $(VENV)/ready
 
 .DEFAULT_GOAL := help
-.PHONY: help reproduce plan test kill-test bench stand-ins lab lint clean lock
+.PHONY: help reproduce agree reference tolerance plan test kill-test bench stand-ins lab lint clean lock
 
 help:  ## this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
 
 $(READY): requirements.lock pyproject.toml
-	@echo "Installing into $(VENV): some 6 GB with CUDA's libraries, which takes minutes the first time."
-	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed: make PYTHON=...")'
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed: make PYTHON=...")'
+	@$(PYTHON) -c 'import shutil, sys; free = shutil.disk_usage(".").free / 1e9; sys.exit(free < 8 and \
+		f"The environment takes some 7 GB, with CUDA libraries, and {free:.1f} GB are free here: make room first.")'
+	@echo "Installing into $(VENV): some 7 GB with CUDA's libraries, which takes minutes the first time."
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --upgrade pip
 	$(BIN)/python -m pip install --requirement requirements.lock
@@ -24,14 +26,17 @@ $(READY): requirements.lock pyproject.toml
 	$(BIN)/python -m pip check
 	@touch $@
 
-# One call at a time (flock); the lock is the kernel's, so a call that was killed leaves none behind.
-reproduce: $(READY)  ## run a profile (PROFILE=quick) into tables, figures and results/PROFILE/report.html; SET='{seed: [0]}' NAME=mine
-	@SET='$(SET)' flock --nonblock --close --conflict-exit-code 75 $(VENV)/reproduce.lock \
-		$(BIN)/snakemake --snakefile workflow/Snakefile --config profile=$(PROFILE) name=$(NAME) --cores $(CORES) \
-		--keep-going --rerun-incomplete --nolock --quiet rules host reason \
-		|| { if [ $$? = 75 ]; then echo "Another make reproduce is at work in this folder: wait for it, or stop it."; \
-		else echo "Not finished: see above. Runs that are done stay done."; fi; exit 1; }
-	@echo "The report: results/$(NAME)/report.html"
+reproduce: $(READY)  ## run a profile (PROFILE=quick) into results/PROFILE, and compare it with the reference; SET='{seed: [0]}' NAME=mine
+	@SET='$(SET)' $(BIN)/python -m lmeraser_kit.reproduce $(PROFILE) --name $(NAME) --cores $(CORES)
+
+agree: $(READY)  ## how a run (PROFILE=quick NAME=quick) agrees with the reference of its profile
+	@$(BIN)/python -m lmeraser_kit.agreement $(PROFILE) --name $(NAME)
+
+reference: $(READY)  ## for maintainers: a run of this commit becomes the reference of its profile
+	@$(BIN)/python -m lmeraser_kit.reference $(PROFILE) --name $(NAME)
+
+tolerance: $(READY)  ## for maintainers: what other kernels change, from RUNS="quick-nehalem quick-default" [BASE=run] (see results/README.md)
+	@$(BIN)/python -m lmeraser_kit.reference $(PROFILE) $(if $(BASE),--name $(BASE)) --tolerance $(RUNS)
 
 plan: $(READY)  ## what a profile would run here, and about how long it would take
 	@$(BIN)/python -m lmeraser_kit.estimate $(PROFILE) --cores $(CORES) --set '$(SET)'
@@ -66,7 +71,7 @@ lint: $(READY)  ## check format and style
 	$(BIN)/ruff check .
 
 clean:  ## remove runs, trained backbones and caches; the environment and committed results stay
-	rm -rf data/backbones data/shadows results/lab results/tiny results/stand-ins .snakemake .pytest_cache .ruff_cache .hypothesis
+	rm -rf data/backbones data/shadows data/decoded results/lab results/tiny results/stand-ins .snakemake .pytest_cache .ruff_cache .hypothesis
 	find . -name __pycache__ -not -path './$(VENV)/*' -prune -exec rm -rf {} +
 
 lock: $(READY)  ## write requirements.lock anew from what is installed in .venv

@@ -8,7 +8,7 @@ import importlib
 _HOME = {
     "Backbone": "backbone",
     "ClusterModel": "tuning",
-    "ExactnessError": "eraser",
+    "ExactnessError": "state",
     "HashClusters": "clustering",
     "HierarchicalClusters": "clustering",
     "HyperplaneClusters": "clustering",

@@ -7,6 +7,7 @@ unpartitioned model (one prompt and one head, or the head alone) over the frozen
 
 from __future__ import annotations
 
+import inspect
 import itertools
 import time
 from collections.abc import Callable
@@ -17,6 +18,7 @@ import torch.nn.functional as F
 from scipy.sparse.linalg import LinearOperator, cg
 from scipy.special import softmax
 
+from lmeraser_kit import checks
 from lmeraser_kit.arithmetic import exact_arithmetic
 from lmeraser_kit.baselines import check_methods
 from lmeraser_kit.problem import Parameters, Part, Problem
@@ -25,6 +27,7 @@ from lmeraser_kit.samples import keyed_uniform
 
 def fine_tune(problem: Problem, strength: float = 1.0, epochs: int = 10) -> Parameters:
     """Go on with those who stay (published: 10 epochs at a tenth of the training rate)."""
+    _check(problem, strength, epochs)
     parameters = problem.copy()
     optimiser = problem.optimiser(parameters, 0.1 * strength)
     for epoch in range(epochs):
@@ -35,6 +38,7 @@ def fine_tune(problem: Problem, strength: float = 1.0, epochs: int = 10) -> Para
 
 def gradient_ascent(problem: Problem, strength: float = 1.0, epochs: int = 5) -> Parameters:
     """Climb the loss of those who leave (in Unlearn-Saliency's code at 5e-4, for a training rate of 0.1)."""
+    _check(problem, strength, epochs)
     parameters = problem.copy()
     optimiser = problem.optimiser(parameters, 0.005 * strength)
     for epoch in range(epochs):
@@ -45,6 +49,8 @@ def gradient_ascent(problem: Problem, strength: float = 1.0, epochs: int = 5) ->
 
 def neg_grad_plus(problem: Problem, strength: float = 1.0, epochs: int = 10, alpha: float = 0.95) -> Parameters:
     """NegGrad+ (Kurmanji et al. 2023): `alpha CE(retain) - (1 - alpha) CE(forget)`."""
+    _check(problem, strength, epochs)
+    checks.number("alpha", alpha, 0, 1)
     parameters = problem.copy()
     optimiser = problem.optimiser(parameters, 0.1 * strength)
     for epoch in range(epochs):
@@ -62,6 +68,10 @@ def random_label(problem: Problem, strength=1.0, epochs: int = 10, only: Paramet
 
     `only` may restrict the change to some entries of the parameters: 1 for those that change, 0 for the others.
     """
+    _check(problem, strength, epochs)
+    _check_entries("only", {} if only is None else only, problem)
+    if problem.n_classes < 2:
+        raise ValueError("there is one class only, expected two at least: a random label has to be another one")
     parameters = problem.copy()
     optimiser = problem.optimiser(parameters, 0.13 * strength)
     for epoch in range(epochs):
@@ -78,11 +88,13 @@ def random_label(problem: Problem, strength=1.0, epochs: int = 10, only: Paramet
 
 def salun(problem: Problem, strength: float = 1.0, epochs: int = 10, share: float = 0.5) -> Parameters:
     """SalUn (Fan et al. 2024): random label, on the entries whose forget-gradient is in the top half."""
+    _check(problem, strength, epochs)
+    checks.number("share", share, 0, 1, beyond=True)
     parameters = problem.copy()
     loss = F.cross_entropy(problem.logits(parameters, problem.forget.inputs), problem.forget.labels)
     gradients = dict(zip(parameters, torch.autograd.grad(loss, list(parameters.values())), strict=True))
     sizes = torch.cat([g.abs().flatten() for g in gradients.values()])
-    least = sizes.sort(descending=True).values[int(share * len(sizes)) - 1]
+    least = sizes.sort(descending=True).values[max(int(share * len(sizes)), 1) - 1]
     return random_label(problem, strength, epochs, {n: (g.abs() >= least).float() for n, g in gradients.items()})
 
 
@@ -91,6 +103,8 @@ def scrub(problem: Problem, strength: float = 1.0, epochs: int = 10, ascents: in
 
     Adam at 5e-4, temperature 2, `CE + 0.5 KL` on those who stay, the ascent in the first 3 epochs.
     """
+    _check(problem, strength, epochs)
+    checks.whole("ascents", ascents, 0)
     parameters = problem.copy()
     optimiser = torch.optim.Adam(parameters.values(), lr=5e-4 * strength)
 
@@ -115,6 +129,8 @@ def ssd(problem: Problem, strength: float = 1.0, alpha: float = 10.0, lam: float
     `min(lam Fisher_all / Fisher_forget, 1)`. The Fisher information is the mean squared gradient of batches, as in its
     code.
     """
+    _check(problem, strength)
+    checks.number("alpha", alpha), checks.number("lam", lam)
     parameters = problem.copy()
 
     def fisher(*parts: Part) -> list[torch.Tensor]:
@@ -138,6 +154,8 @@ def newton_removal(problem: Problem, strength: float = 1.0, l2: float = 1e-3) ->
     H is the Hessian of the loss of those who stay, with `l2` per sample; the prompt stays as it is. The system is
     solved by conjugate gradients.
     """
+    _check(problem, strength)
+    checks.number("l2", l2, beyond=True)
     parameters = {name: tensor.clone() for name, tensor in problem.start.items()}
     with torch.no_grad():
         parts = (problem.retain, problem.forget)
@@ -180,9 +198,12 @@ def unlearn(name: str, problem: Problem, strength: float = 1.0, **options) -> tu
         The parameters after, and what it has cost: `sample_gradients` and `seconds`.
 
     Raises:
-        ValueError: If the name is unknown; the message names the known ones.
+        ValueError: If the name is unknown, or an argument makes no sense for the method.
     """
     check_methods([name], APPROXIMATE)
+    _check(problem, strength)
+    for option in options:
+        checks.choice(f"an option of {name}", option, [*inspect.signature(APPROXIMATE[name]).parameters][2:])
     before, started = problem.passed, time.perf_counter()
     with exact_arithmetic(problem.eraser.threads):
         parameters = APPROXIMATE[name](problem, strength, **options)
@@ -198,7 +219,13 @@ def relearn_steps(problem: Problem, parameters: Parameters, accuracy: float, mos
         parameters: An unlearned (or retrained) model.
         accuracy: The accuracy on the forget set to be reached, a share.
         most: Give up after so many steps.
+
+    Raises:
+        ValueError: If an argument is none of these.
     """
+    _check(problem)
+    _check_entries("parameters", parameters, problem, all_of_them=True)
+    accuracy, most = checks.number("accuracy", accuracy), checks.whole("most", most)
     parameters = {name: tensor.clone().requires_grad_(True) for name, tensor in parameters.items()}
     optimiser, steps = problem.optimiser(parameters, 1.0), 0
     labels = problem.forget.labels.cpu().numpy()
@@ -216,3 +243,21 @@ def _step(optimiser: torch.optim.Optimizer, loss: torch.Tensor) -> None:
     optimiser.zero_grad()
     loss.backward()
     optimiser.step()
+
+
+def _check(problem: Problem, strength: float = 1.0, epochs: int = 1) -> None:
+    """Refuse what no method can do anything with. Raises ValueError."""
+    checks.instance("problem", problem, Problem, "(eraser, uids)")
+    checks.number("strength", strength, beyond=True)
+    checks.whole("epochs", epochs)
+    for name, part in (("forget", problem.forget), ("retain", problem.retain)):
+        if not len(part.keys):
+            raise ValueError(f"the problem's {name} set is empty, expected somebody to leave and somebody to stay")
+
+
+def _check_entries(name: str, entries: Parameters, problem: Problem, all_of_them: bool = False) -> None:
+    """Refuse tensors that are none of the model's. Raises ValueError."""
+    shapes = {key: tuple(tensor.shape) for key, tensor in problem.start.items()}
+    given = {key: tuple(getattr(tensor, "shape", ())) for key, tensor in checks.instance(name, entries, dict).items()}
+    if not given.items() <= shapes.items() or (all_of_them and given != shapes):
+        raise ValueError(f"{name} has {given}, expected tensors as in problem.start: {shapes}")

@@ -13,15 +13,22 @@ import hashlib
 import os
 import platform
 from collections.abc import Iterator
+from fnmatch import fnmatch
 from importlib import metadata
 from pathlib import Path
 
+import numpy as np
+import scipy.linalg
 import torch
 import torch.nn.functional as F
 import torch.utils.deterministic
+from threadpoolctl import threadpool_info, threadpool_limits
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from tqdm import tqdm as plain_tqdm
 from tqdm.auto import tqdm as lab_tqdm
+
+from lmeraser_kit import checks
+from lmeraser_kit.samples import digest
 
 os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # read when CUDA starts; without it cuBLAS is not exact
 
@@ -55,7 +62,12 @@ def progress(steps, **options):
 
 @contextlib.contextmanager
 def exact_arithmetic(threads: int) -> Iterator[None]:
-    """Deterministic kernels, no TF32, a fixed number of intra-op threads; what was set before is put back after."""
+    """Deterministic kernels, no TF32, a fixed number of intra-op threads; what was set before is put back after.
+
+    Raises:
+        ValueError: If `threads` is no whole number from 1.
+    """
+    threads = checks.whole("threads", threads)
     before = (
         torch.are_deterministic_algorithms_enabled(),
         torch.is_deterministic_algorithms_warn_only_enabled(),
@@ -100,23 +112,46 @@ def versions() -> dict[str, str]:
     return {name: metadata.version(name) for name in ("torch", "torchvision", "timm", "numpy", "scipy", "scikit-learn")}
 
 
+# Files of the kit that compute no bit of a model: they measure, compare, draw and plan. All others count, new ones too.
+NO_BITS = ("attacks", "distances", "metrics", "*figures")
+NO_BITS += ("evaluation", "agreement", "estimate", "reference", "report", "reproduce", "results", "runs")
+
+
+def computing_files(package: Path = Path(__file__).parent) -> list[Path]:
+    """The kit's own files that may compute bits of a backbone, a state or a shadow model, in order."""
+    return [p for p in sorted(package.rglob("*.py")) if not any(fnmatch(p.stem, name) for name in NO_BITS)]
+
+
 @functools.cache
-def code_digest() -> str:
+def code_digest(package: Path = Path(__file__).parent) -> str:
     """A hash of the kit's own code that computes bits, in hex: what other code has made is made anew."""
-    names = (
-        "samples",
-        "arithmetic",
-        "training",
-        "shortcuts",
-        "backbone",
-        "prompts",
-        "clustering",
-        "closed_form",
-        "recipe",
-        "tuning",
-        "rebuild",
-    )
-    return hashlib.sha256(b"".join((Path(__file__).parent / f"{n}.py").read_bytes() for n in names)).hexdigest()[:16]
+    files = computing_files(package)
+    return digest(*(part for p in files for part in (str(p.relative_to(package)), p.read_bytes())))[:16]
+
+
+@functools.cache
+def blas() -> str:
+    """The matrix libraries that NumPy and SciPy compute with: name, version, and the kernels chosen for this chip.
+
+    One version has many kernels, which round differently, and a variable such as OPENBLAS_CORETYPE chooses another one.
+    """
+    found = {lib["filepath"]: lib for lib in threadpool_info() if lib["user_api"] == "blas"}
+    homes = ("numpy.libs", "scipy.libs", "numpy", "scipy")  # of wheels; conda has one library for both
+    own = [lib for path, lib in found.items() if set(homes) & set(Path(path).parts[-3:])] or list(found.values())
+    parts = {" ".join(str(lib.get(k, "")) for k in ("internal_api", "version", "architecture")).strip() for lib in own}
+    return "; ".join(sorted(parts)) or "unknown"
+
+
+@functools.cache
+def probe_numpy() -> str:
+    """A hash of what NumPy and SciPy compute here, in hex: products, a solution, sums and functions, on one thread."""
+    with threadpool_limits(1):
+        wave = np.sin(np.arange(300 * 90, dtype=np.float64) * 0.37).reshape(300, 90)
+        gram = wave.T @ wave
+        square, single = gram + np.eye(90), wave.astype(np.float32)
+        parts = [gram, wave @ wave.T, single.T @ single, np.linalg.solve(square, wave[:90])]
+        parts += [scipy.linalg.cho_factor(square)[0], np.exp(wave), np.log1p(wave**2), wave.std(axis=0)]
+    return digest(*(np.ascontiguousarray(part).tobytes() for part in parts))[:16]
 
 
 @functools.cache
@@ -143,7 +178,11 @@ def probe(device: str, threads: int) -> str:
 def environment(device: torch.device | str, threads: int) -> dict[str, str | int]:
     """What the bits of a result depend on besides its inputs: they can be compared only where this is the same."""
     device = torch.device(device)
-    chip = torch.cuda.get_device_name(device) if device.type == "cuda" else torch.backends.cpu.get_cpu_capability()
+    chip, libraries = torch.backends.cpu.get_cpu_capability(), {}
+    if device.type == "cuda":
+        chip = torch.cuda.get_device_name(device)
+        libraries["cuda"] = f"CUDA {torch.version.cuda}, cuDNN {torch.backends.cudnn.version()}"
+        libraries["cublas_workspace"] = os.environ.get("CUBLAS_WORKSPACE_CONFIG", "")
     return {
         **versions(),
         "kit": code_digest(),
@@ -151,14 +190,27 @@ def environment(device: torch.device | str, threads: int) -> dict[str, str | int
         "device": device.type,
         "chip": chip,
         "probe": probe(str(device), threads),
+        "blas": blas(),
+        "probe_numpy": probe_numpy(),
         "threads": threads,
+        **libraries,
     }
 
 
 def pick_device(device: str = "auto") -> torch.device:
-    """`auto` is CUDA where there is one, then MPS, then the CPU; any other name is torch's."""
+    """`auto` is CUDA where there is one, then MPS, then the CPU; any other name is torch's.
+
+    Raises:
+        ValueError: If the name is none, or there is no such device here.
+    """
     if device != "auto":
-        return torch.device(device)
+        try:
+            chosen = torch.device(device)
+            torch.empty(0, device=chosen)
+        except (RuntimeError, TypeError, AssertionError, NotImplementedError) as error:
+            first = str(error).splitlines()[0]
+            raise ValueError(f"device is {device!r}, expected auto, cpu, cuda, cuda:0, mps, ...: {first}") from error
+        return chosen
     if torch.cuda.is_available():
         return torch.device("cuda")
     return torch.device("mps" if torch.backends.mps.is_available() else "cpu")

@@ -6,22 +6,25 @@ cluster a private sample belongs to, and prompts are tuned through it. Nothing p
 
 from __future__ import annotations
 
-import difflib
 import functools
 import json
 import math
 import sys
 import warnings
+from collections.abc import Sequence
 from pathlib import Path
+from types import MappingProxyType
 
 import numpy as np
-import timm
 import torch
 from torchvision.transforms.v2 import functional as transforms
 
+from lmeraser_kit import checks
 from lmeraser_kit.arithmetic import exact_arithmetic, memory_to_spare, native_precisions, pick_device, progress
+from lmeraser_kit.frozen import check_finite_features, check_finite_weights, check_frozen, check_images, write_counts
 from lmeraser_kit.samples import Samples, digest
 from lmeraser_kit.shortcuts import shortened
+from lmeraser_kit.timm_models import create_model
 from lmeraser_kit.weights import read_weights, write_weights
 
 FEATURE_BATCH = 64  # kernels may round differently for different batch shapes: features always come in this one
@@ -40,6 +43,9 @@ class Backbone:
         data_config: timm's data config: input_size, interpolation, mean, std, crop_pct.
         device: `auto`, or a torch device.
         precision: One of PRECISIONS: what weights and activations are in. Features, prompts and heads are float32.
+
+    Raises:
+        ValueError: If the precision or the device is unknown, or a weight is not finite.
     """
 
     def __init__(
@@ -51,22 +57,22 @@ class Backbone:
         device: str = "auto",
         precision: str = "float32",
     ):
-        if precision not in PRECISIONS:
-            raise ValueError(f"unknown precision {precision!r}; one of: {', '.join(PRECISIONS)}")
+        checks.choice("precision", precision, PRECISIONS)
+        check_finite_weights(architecture, state)
         self.architecture, self.arguments, self.precision = architecture, dict(arguments), precision
-        self.data_config = {k: tuple(v) if isinstance(v, list) else v for k, v in data_config.items()}
+        self.data_config = MappingProxyType({k: tuple(v) if isinstance(v, list) else v for k, v in data_config.items()})
         with torch.random.fork_rng():  # the weights that creation draws are replaced at once
             self.model = create_model(architecture, **arguments)
         self.model.load_state_dict({name: tensor for name, tensor in state.items() if name not in STANDARD})
         self.model.requires_grad_(False).eval()
-        self.standard = [state[name].float() for name in STANDARD if name in state]
+        self.standard, self._frozen = [state[name].float() for name in STANDARD if name in state], None
         self.to(device)
 
     def __repr__(self) -> str:
         return f"Backbone({self.architecture}, {self.size} px, {self.n_features} features, {self.fingerprint[:12]})"
 
     def __sklearn_clone__(self) -> Backbone:
-        return self  # frozen: a clone of an estimator may share it
+        return self  # frozen
 
     def __getstate__(self) -> dict:
         args = (*self._made_of(), str(self.device), self.precision)
@@ -79,7 +85,7 @@ class Backbone:
         self.__dict__.update(LAST_UNPICKLED[pickled["key"]])
 
     def _made_of(self) -> tuple:
-        return self.architecture, self.arguments, self.state_dict(), self.data_config
+        return self.architecture, self.arguments, self.state_dict(), dict(self.data_config)
 
     def state_dict(self) -> dict[str, torch.Tensor]:
         """The weights on the CPU, and the standardisation if there is one."""
@@ -92,6 +98,7 @@ class Backbone:
 
     def to(self, device: str) -> Backbone:
         """Move the model, in place."""
+        self._check_frozen()
         LAST_UNPICKLED.clear()  # it may be that one
         self.device = pick_device(device)
         self.model.to(self.device, PRECISIONS[self.precision])
@@ -99,13 +106,16 @@ class Backbone:
             self.model.to(memory_format=torch.channels_last)  # depthwise convolutions are faster so
         if self.precision not in native_precisions(str(self.device)):
             warnings.warn(f"{self.precision} is emulated on this {self.device.type}: it will be slow", stacklevel=3)
-        slow = self.device.type == "cpu" and self.precision == "bfloat16"
-        for module in self.model.modules():
-            if slow and hasattr(module, "fused_attn"):  # on CPUs the backward pass of fused attention is slow in bf16
-                module.fused_attn = False
+        slow = self.device.type == "cpu" and self.precision == "bfloat16"  # the backward pass of fused attention is
+        for module in filter(lambda module: slow and hasattr(module, "fused_attn"), self.model.modules()):
+            module.fused_attn = False
         self.standard = [tensor.to(self.device) for tensor in self.standard]
-        self.short = shortened(self.model)  # the same weights, as they are now and as they become
+        self.short = shortened(self.model)  # the same weights
+        self._frozen = write_counts(self.model, self.standard)  # changed weights are refused
         return self
+
+    def _check_frozen(self) -> None:
+        check_frozen(self.model, self._frozen, write_counts(self.model, self.standard))
 
     @property
     def size(self) -> int:
@@ -144,8 +154,7 @@ class Backbone:
         )
 
     def _description(self) -> str:
-        keep = ("input_size", "interpolation", "mean", "std", "crop_pct")
-        config = {key: self.data_config[key] for key in keep}
+        config = {key: self.data_config[key] for key in ("input_size", "interpolation", "mean", "std", "crop_pct")}
         return json.dumps([self.architecture, self.arguments, config, self.precision], sort_keys=True)
 
     def views(self, images: np.ndarray | torch.Tensor) -> torch.Tensor:
@@ -160,10 +169,8 @@ class Backbone:
         config = self.data_config
         if not isinstance(images, torch.Tensor):
             images = torch.from_numpy(np.ascontiguousarray(images))
-        pixels = images.to(self.device).float().div_(255)
-        pixels = pixels.expand(-1, 3, -1, -1)
-        scaled = math.floor(self.size / config["crop_pct"])
-        mode = transforms.InterpolationMode(config["interpolation"])
+        pixels = images.to(self.device).float().div_(255).expand(-1, 3, -1, -1)
+        scaled, mode = math.floor(self.size / config["crop_pct"]), transforms.InterpolationMode(config["interpolation"])
         pixels = transforms.resize(pixels, [scaled], interpolation=mode, antialias=True)
         pixels = transforms.center_crop(pixels, [self.size, self.size])
         return transforms.normalize(pixels, list(config["mean"]), list(config["std"]))
@@ -176,6 +183,7 @@ class Backbone:
             layers: Whether the outputs of the stages, averaged over positions, come before the feature, as in Head2Toe
                 (Evci et al. 2022): (B, L + D), of the same single pass. Of more than five stages, four are taken.
         """
+        self._check_frozen()
         views = views.to(PRECISIONS[self.precision])
         features = torch.cat(self._layers(views), dim=1) if layers else self.short(views).float()
         if not self.standard:
@@ -198,8 +206,12 @@ class Backbone:
         hardly varies is scaled by a thousandth of the mean deviation at least. The stages' outputs are scaled so that
         each stage weighs as much as the feature, however wide it is.
         """
-        plain = Backbone(*self._made_of(), str(self.device), self.precision)
-        plain.standard = []
+        *made_of, config = self._made_of()
+        weights, where = (
+            {n: t for n, t in made_of.pop().items() if n not in STANDARD},
+            (str(self.device), self.precision),
+        )
+        plain = Backbone(*made_of, weights, config, *where)
         found = plain.features(np.asarray(public.images), threads, show_progress=True, layers=True).astype(np.float64)
         scales = []
         for part in np.split(found, np.cumsum(plain.layer_widths)[:-1], axis=1):
@@ -207,8 +219,8 @@ class Backbone:
             floored = np.maximum(deviation, 1e-3 * deviation.mean() + 1e-12)
             scales.append(floored * math.sqrt(part.shape[1] / plain.n_features))
         scale = np.concatenate(scales)
-        plain.standard = [torch.from_numpy(x.astype(np.float32)).to(self.device) for x in (found.mean(axis=0), scale)]
-        return plain
+        standard = (torch.from_numpy(x.astype(np.float32)) for x in (found.mean(axis=0), scale))
+        return Backbone(*made_of, weights | dict(zip(STANDARD, standard, strict=True)), config, *where)
 
     def features(
         self,
@@ -217,6 +229,7 @@ class Backbone:
         show_progress: bool = False,
         batch_size: int = FEATURE_BATCH,
         layers: bool = False,
+        uids: Sequence[str] | None = None,
     ) -> np.ndarray:
         """Features of clean images, always computed in batches of one fixed shape (the last one is padded).
 
@@ -226,23 +239,31 @@ class Backbone:
             images: Pixels, uint8 (N, C, H, W).
             threads: Intra-op threads.
             show_progress: Show a bar.
-            batch_size: The number of images in a batch. Bits may depend on it: leave it, wherever a sample must look
-                the same in different company.
+            batch_size: Images in a batch. Bits may depend on it: leave it, wherever company must not matter.
             layers: Whether the stages' outputs come before the feature.
+            uids: The images' names, (N,), for the message if a feature is not finite; by default their positions.
 
         Returns:
             Features, float32 (N, D), or (N, L + D).
+
+        Raises:
+            ValueError: If the images are not as above, a feature is not finite, or the model is not as it was made.
         """
+        check_images(images)
+        checks.whole("batch_size", batch_size)
         batch = np.zeros((batch_size, *images.shape[1:]), dtype=np.uint8)
-        width = sum(self.layer_widths) if layers else self.n_features
-        features = np.empty((len(images), width), dtype=np.float32)
+        widths = self.layer_widths if layers else [self.n_features]
+        features = np.empty((len(images), sum(widths)), dtype=np.float32)
         starts = range(0, len(images), batch_size)
         fits = memory_to_spare(f"a batch of {batch_size} images", "use precision='bfloat16', or a larger device")
         with exact_arithmetic(threads), torch.inference_mode(), fits:
             for start in progress(starts, desc="features", unit="batch", disable=not show_progress):
                 part = images[start : start + batch_size]
                 batch[: len(part)] = part
-                features[start : start + len(part)] = self(self.views(batch), layers)[: len(part)].cpu().numpy()
+                found = self(self.views(batch), layers)[: len(part)].cpu().numpy()
+                names = [f"image {start + i}" if uids is None else f"uid {uids[start + i]}" for i in range(len(part))]
+                check_finite_features(found, names, widths, self.precision)
+                features[start : start + len(part)] = found
         return features
 
     def save(self, path: Path | str) -> Path:
@@ -259,16 +280,14 @@ class Backbone:
         """
         state, metadata = read_weights(path)
         if "lmeraser_kit.backbone" not in metadata:
-            raise ValueError(
-                f"{path} holds weights but no backbone of this kit; use Backbone.from_timm(name, weights=...)"
-            )
+            raise ValueError(f"{path} is no backbone of this kit: Backbone.from_timm(name, weights=...) reads weights")
         architecture, arguments, config, precision = json.loads(metadata["lmeraser_kit.backbone"])
         return cls(architecture, arguments, state, config, device, precision)
 
     @classmethod
     def from_timm(cls, name: str, *args, **options) -> Backbone:
         """Any timm model, with timm's own preprocessing: see `pretraining.from_timm`."""
-        from lmeraser_kit.pretraining import from_timm  # it needs this module
+        from lmeraser_kit.pretraining import from_timm
 
         return from_timm(name, *args, **options)
 
@@ -278,13 +297,3 @@ class Backbone:
         from lmeraser_kit.pretraining import train_vit
 
         return train_vit(public, *args, **options)
-
-
-def create_model(name: str, pretrained: bool = False, **arguments) -> torch.nn.Module:
-    """A timm model without its classifier. Raises ValueError, naming the nearest one, for an unknown name."""
-    known = timm.list_models() if "." not in name else timm.list_models(pretrained=True)
-    if name not in known:
-        near = difflib.get_close_matches(name, known, 1)
-        hint = f"did you mean {near[0]!r}?" if near else "timm.list_models() lists them"
-        raise ValueError(f"unknown timm model {name!r}: {hint}")
-    return timm.create_model(name, pretrained=pretrained, num_classes=0, **arguments)

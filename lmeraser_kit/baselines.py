@@ -16,6 +16,7 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
+from lmeraser_kit import checks
 from lmeraser_kit.backbone import Backbone
 from lmeraser_kit.clustering import HashClusters, HierarchicalClusters, HyperplaneClusters, SingleCluster
 from lmeraser_kit.eraser import LMEraser
@@ -92,20 +93,28 @@ def build_method(name: str, backbone: Backbone, n_clusters: int, recipe: Recipe,
         **options: Further arguments of LMEraser (seed, n_jobs, ...).
 
     Raises:
-        ValueError: If the name is unknown.
+        ValueError: If the name is unknown, or another argument is none of these.
     """
     check_methods([name])
+    checks.instance("backbone", backbone, Backbone), checks.instance("recipe", recipe, Recipe)
+    checks.whole("n_clusters", n_clusters)
     estimator, partition, changes = METHODS[name]
+    known = getattr(estimator, "func", estimator)._get_param_names()
+    for option in options:
+        checks.choice("an option", option, known)
     return estimator(backbone, partition(n_clusters), replace(recipe, **changes), **options)
 
 
 def check_methods(names: list[str], known: Iterable[str] = METHODS, what: str = "method") -> None:
     """Refuse unknown names before they cost time. Raises ValueError, naming the nearest and all known ones."""
-    for name in names:
-        if name not in known:
-            near = difflib.get_close_matches(name, known, 1) or [k for k in known if name.lower() in k][:1]
+    if isinstance(names, str):
+        raise ValueError(f"names is {names!r}, expected a list of names")
+    for name in checks.instance("names", names, Iterable):
+        if not isinstance(name, str) or name not in known:
+            text = str(name)
+            near = difflib.get_close_matches(text, known, 1) or [k for k in known if text.lower() in k][:1]
             hint = f" Did you mean {near[0]!r}?" if near else ""
-            raise ValueError(f"unknown {what} {name!r}; one of: {', '.join(known)}.{hint}")
+            raise ValueError(f"unknown {what} {name!r:.80}; one of: {', '.join(known)}.{hint}")
 
 
 def linear_probe(features: np.ndarray, labels: np.ndarray, test_features: np.ndarray) -> np.ndarray:
@@ -113,11 +122,19 @@ def linear_probe(features: np.ndarray, labels: np.ndarray, test_features: np.nda
 
     Args:
         features: Training features, (N, D).
-        labels: Their classes, (N,).
+        labels: Their classes, (N,), two different ones at least.
         test_features: Features to classify, (M, D).
 
     Returns:
         Predicted classes, (M,).
+
+    Raises:
+        ValueError: If an argument is none of these.
     """
+    features = checks.array("features", features, "N", "D")
+    test_features = checks.array("test_features", test_features, "M", features.shape[1])
+    labels = checks.class_labels(labels, len(features))
+    if labels.min() == labels.max():
+        raise ValueError(f"labels are all {labels[0]}, expected two different classes at least")
     probe = make_pipeline(StandardScaler(), LogisticRegression(max_iter=5000))
     return probe.fit(features, labels).predict(test_features)

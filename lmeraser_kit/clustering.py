@@ -18,14 +18,18 @@ import math
 import warnings
 
 import numpy as np
+import psutil
 from scipy.spatial.distance import cdist
 from scipy.special import softmax
 from sklearn.base import BaseEstimator
 from sklearn.cluster import AgglomerativeClustering
 
+from lmeraser_kit import checks
+from lmeraser_kit.checks import described
 from lmeraser_kit.samples import digest, keyed_uniform
 
 FIT_ON = ("public", "private", "private-once")
+BYTES_A_PAIR = 8  # all pairs' distances, twice half of them: measured for average, complete and Ward linkage
 
 
 class HierarchicalClusters(BaseEstimator):
@@ -93,39 +97,46 @@ class HierarchicalClusters(BaseEstimator):
         return self.fit_on != "private-once"
 
     def check(self, n_samples: int) -> None:
-        """Refuse arguments that make no sense for `n_samples` samples to fit on. Raises ValueError."""
-        if self.fit_on not in FIT_ON:
-            raise ValueError(f"fit_on is {self.fit_on!r}, expected one of: {', '.join(FIT_ON)}")
+        """Refuse what makes no sense for `n_samples` samples or needs too much memory (ValueError); warn of 1 GB."""
+        self._check_arguments()
+        n = min(checks.whole("n_samples", n_samples, 0), int(self.fit_size))
+        if self.n_clusters is not None and self.n_clusters > n:
+            raise ValueError(f"{self.n_clusters} clusters cannot be made of {n} {self.learns_from} samples")
+        wanted, free = BYTES_A_PAIR * n**2 * (self.linkage != "single"), psutil.virtual_memory().available
+        takes = f"fit_size is {self.fit_size}: clustering {n} samples takes {wanted / 1e9:.1f} GB of memory"
+        if wanted > free:
+            fits = math.isqrt(free // BYTES_A_PAIR)
+            raise ValueError(f"{takes}, and {free / 1e9:.1f} GB are free; the largest fit_size that fits is {fits}")
+        if wanted > 1e9:
+            warnings.warn(takes, stacklevel=3)
+
+    def _check_arguments(self) -> None:
+        checks.choice("fit_on", self.fit_on, FIT_ON)
+        checks.choice("linkage", self.linkage, ("average", "complete", "single", "ward"))
+        checks.choice("divide_by", self.divide_by, ("features", "uids"))
+        checks.whole("fit_size", self.fit_size)
+        checks.number("softness", self.softness)
         if (self.n_clusters is None) == (self.distance_threshold is None):
             raise ValueError("give one of n_clusters and distance_threshold, and None for the other")
-        if self.linkage not in ("average", "complete", "single", "ward"):
-            raise ValueError(f"linkage is {self.linkage!r}, expected one of: average, complete, single, ward")
-        if self.distance_threshold is not None and not self.distance_threshold >= 0:
-            raise ValueError(f"distance_threshold is {self.distance_threshold!r}, expected a number from 0, or None")
-        if self.fit_size < 1:
-            raise ValueError(f"fit_size is {self.fit_size!r}, expected at least 1")
-        if self.max_share is not None and not (isinstance(self.max_share, (int, float)) and 0 < self.max_share <= 1):
-            raise ValueError(f"max_share is {self.max_share!r}, expected a share in (0, 1], or None")
-        if self.divide_by not in ("features", "uids"):
-            raise ValueError(f"divide_by is {self.divide_by!r}, expected 'features' or 'uids'")
-        if not (isinstance(self.softness, (int, float)) and 0 <= self.softness < math.inf):
-            raise ValueError(f"softness is {self.softness!r}, expected a number from 0")
-        if self.n_votes is not None:
-            _check_whole("n_votes", self.n_votes)
-        if self.n_clusters is not None:
-            _check_whole("n_clusters", self.n_clusters)
-            most = min(n_samples, self.fit_size)
-            if self.n_clusters > most:
-                raise ValueError(f"{self.n_clusters} clusters cannot be made of {most} {self.learns_from} samples")
+        for name in ("n_clusters", "n_votes"):
+            if (value := getattr(self, name)) is not None:
+                checks.whole(name, value)
+        if self.distance_threshold is not None:
+            checks.number("distance_threshold", self.distance_threshold)
+        if self.max_share is not None:
+            checks.number("max_share", self.max_share, 0, 1, beyond=True)
 
     def fit(self, features: np.ndarray, keys: np.ndarray) -> HierarchicalClusters:
-        """Find the prototypes.
+        """Find the prototypes. Raises ValueError if an argument makes no sense, or a feature is not finite.
 
         Args:
             features: Features, (N, D). If fewer are left than n_clusters (after deletions), each is a cluster.
             keys: `Samples.keys` of these samples, (N,): they choose and order, so that the order of arrival cannot.
         """
-        chosen = np.argsort(keyed_uniform("prototypes", 0, keys)[:, 0], kind="stable")[: self.fit_size]
+        self._check_arguments()
+        draws = keyed_uniform("prototypes", 0, keys)[:, 0]
+        features = checks.array("features", features, len(draws), "D")
+        chosen = np.argsort(draws, kind="stable")[: self.fit_size]
         points = features[chosen].astype(np.float64)
         labels = np.zeros(len(points), dtype=int)
         if len(points) > 1:
@@ -144,9 +155,11 @@ class HierarchicalClusters(BaseEstimator):
 
     def assign(self, features: np.ndarray, keys: np.ndarray) -> np.ndarray:
         """The cluster of each sample, (N,) int: its nearest prototype's, or one of that prototype's shards."""
+        draws = keyed_uniform("shard", 0, keys)[:, 0]
+        features = checks.array("features", features, len(draws), self.prototypes_.shape[1])
         nearest = _nearest(features, self.prototypes_)
         first = np.cumsum(self.shards_) - self.shards_
-        return first[nearest] + (keyed_uniform("shard", 0, keys)[:, 0] * self.shards_[nearest]).astype(int)
+        return first[nearest] + (draws * self.shards_[nearest]).astype(int)
 
     def votes(self, features: np.ndarray, available: np.ndarray) -> np.ndarray:
         """How much each cluster that has a model counts in a sample's prediction.
@@ -159,6 +172,8 @@ class HierarchicalClusters(BaseEstimator):
             Weights, (N, K); rows sum to 1. The nearest prototype's cluster has all of it, or with softness the most; a
             prototype's shards share its weight.
         """
+        features = checks.array("features", features, "N", self.prototypes_.shape[1], empty=True)
+        available = checks.indices("available", available, self.shards_.sum())
         prototype = np.repeat(np.arange(len(self.shards_)), self.shards_)[available]
         near, place = np.unique(prototype, return_inverse=True)
         shards = np.bincount(place)
@@ -175,7 +190,7 @@ class HierarchicalClusters(BaseEstimator):
     def pieces(self) -> dict[str, str]:
         """A hash of every prototype, and of the rest, by name."""
         learnt = (self.counts_, self.shards_, self.spread_)
-        rest = {"routing": digest("hierarchical", repr(self), *(array.tobytes() for array in learnt))}
+        rest = {"routing": digest("hierarchical", described(self), *(array.tobytes() for array in learnt))}
         return rest | {f"prototype {k}": digest(p.tobytes()) for k, p in enumerate(self.prototypes_)}
 
 
@@ -196,26 +211,27 @@ class HyperplaneClusters(BaseEstimator):
         self.seed = seed
 
     def check(self, n_samples: int) -> None:
-        """Refuse a number of bits that makes no sense. Raises ValueError."""
-        if not isinstance(self.n_bits, (int, np.integer)) or not 1 <= self.n_bits <= 20:
-            raise ValueError(f"n_bits is {self.n_bits!r}, expected a whole number from 1 to 20")
-        if not isinstance(self.seed, (int, np.integer)) or self.seed < 0:
-            raise ValueError(f"seed is {self.seed!r}, expected a whole number from 0")
+        """Refuse a number of bits or a seed that makes no sense. Raises ValueError."""
+        checks.whole("n_bits", self.n_bits, 1, 20)
+        checks.seed(self.seed)
+        checks.whole("n_samples", n_samples, 0)
 
     def assign(self, features: np.ndarray, keys: np.ndarray | None) -> np.ndarray:
         """The cluster of each sample, (N,) int: its signs, read as a binary number."""
+        self.check(len(features := checks.array("features", features, "N", "D", empty=True)))
         directions = np.random.default_rng(self.seed).standard_normal((self.n_bits, features.shape[1]))
         products = np.stack([(features * direction).sum(axis=1) for direction in directions], axis=1)
         return (products > 0) @ (1 << np.arange(self.n_bits))
 
     def votes(self, features: np.ndarray, available: np.ndarray) -> np.ndarray:
         """The available cluster that differs in the fewest signs has the whole vote, (N, K)."""
+        available = checks.indices("available", available, 2 ** int(self.n_bits))
         differing = np.bitwise_count(self.assign(features, None)[:, None] ^ available)
         return np.eye(len(available))[differing.argmin(axis=1)]
 
     def pieces(self) -> dict[str, str]:
         """A hash of all that the partition is."""
-        return {"routing": digest("partition", repr(self))}
+        return {"routing": digest("partition", described(self))}
 
 
 class HashClusters(BaseEstimator):
@@ -236,23 +252,23 @@ class HashClusters(BaseEstimator):
 
     def check(self, n_samples: int) -> None:
         """Refuse a number of shards or a vote that makes no sense (ValueError); warn if shards will be empty."""
-        _check_whole("n_clusters", self.n_clusters)
-        if self.vote not in ("mean", "majority"):
-            raise ValueError(f"vote is {self.vote!r}, expected 'mean' or 'majority'")
-        if self.n_clusters > n_samples > 0:
+        checks.whole("n_clusters", self.n_clusters)
+        checks.choice("vote", self.vote, ("mean", "majority"))
+        if self.n_clusters > checks.whole("n_samples", n_samples, 0) > 0:
             warnings.warn(f"{self.n_clusters} shards for {n_samples} samples: some will be empty", stacklevel=3)
 
     def assign(self, features: np.ndarray | None, keys: np.ndarray) -> np.ndarray:
         """The shard of each sample, (N,) int."""
-        return (keyed_uniform("shard", 0, keys)[:, 0] * self.n_clusters).astype(int)
+        return (keyed_uniform("shard", 0, keys)[:, 0] * checks.whole("n_clusters", self.n_clusters)).astype(int)
 
     def votes(self, features: np.ndarray | None, available: np.ndarray) -> np.ndarray:
         """Every shard with a model counts the same: (1, K), for all samples."""
+        available = checks.indices("available", available, self.n_clusters)
         return np.full((1, len(available)), 1 / len(available))
 
     def pieces(self) -> dict[str, str]:
         """A hash of all that the partition is."""
-        return {"routing": digest("partition", repr(self))}
+        return {"routing": digest("partition", described(self))}
 
 
 class SingleCluster(HashClusters):
@@ -281,8 +297,3 @@ def _nearest(features: np.ndarray, prototypes: np.ndarray) -> np.ndarray:
     """The nearest prototype of each sample, (N,); pair by pair, so that it does not depend on who else is there."""
     parts = (features[i : i + 4096].astype(np.float64) for i in range(0, len(features), 4096))  # not N x K at once
     return np.concatenate([cdist(part, prototypes).argmin(axis=1) for part in parts] or [np.zeros(0, dtype=np.int64)])
-
-
-def _check_whole(name: str, value: int) -> None:
-    if not isinstance(value, (int, np.integer)) or value < 1:
-        raise ValueError(f"{name} is {value!r}, expected a whole number from 1")

@@ -12,16 +12,17 @@ code chooses the best epoch on the rest; here nothing is chosen on private data,
 from __future__ import annotations
 
 import difflib
-import os
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 
+from lmeraser_kit import checks
+from lmeraser_kit.inputs import DATA
 from lmeraser_kit.samples import Samples, digest, keyed_uniform
 from lmeraser_kit.sources import Source, read_source, source_names
 
-DATA = Path(os.environ.get("LMERASER_DATA", Path(__file__).parents[1] / "data"))
 PUBLIC_BELOW, PRIVATE_BELOW = 0.4, 0.8
 PAPER_SHARE = 0.8
 
@@ -42,6 +43,11 @@ class Split:
     test: Samples
     name: str
 
+    def __post_init__(self) -> None:
+        for name in ("public", "private", "test"):
+            checks.instance(name, getattr(self, name), Samples)
+        checks.text("name", self.name)
+
     @property
     def digest(self) -> str:
         """A hash of every sample and of the part that it is in, in hex."""
@@ -51,14 +57,12 @@ class Split:
         """A smaller split: of each part so many samples, those with the smallest keyed numbers; 0 for all.
 
         Raises:
-            ValueError: If a part has fewer.
+            ValueError: If a part has fewer, or a number is none.
         """
         parts = []
         for name, n in (("public", public), ("private", private), ("test", test)):
             part = getattr(self, name)
-            if n < 0:
-                raise ValueError(f"{n} {name} samples were asked for, expected a number from 1, or 0 for all")
-            if n > len(part):
+            if checks.whole(f"the number of {name} samples", n, 0) > len(part):
                 raise ValueError(f"{n} {name} samples of {self.name!r} were asked for, and there are {len(part)}")
             chosen = np.argsort(keyed_uniform("take", seed, part.keys)[:, 0], kind="stable")[:n]
             parts.append(part[np.sort(chosen)] if n else part)
@@ -67,7 +71,7 @@ class Split:
 
 def dataset_names(root: Path | str = DATA) -> list[str]:
     """The names that `load_dataset` knows: `digits`, torchvision's, and what lies under `root` (see data/README.md)."""
-    return source_names(Path(root))
+    return source_names(checks.path("root", root))
 
 
 def load_dataset(name: str, seed: int = 0, root: Path | str = DATA, limits: list[int] | None = None) -> Split:
@@ -86,7 +90,8 @@ def load_dataset(name: str, seed: int = 0, root: Path | str = DATA, limits: list
         ValueError: If the name is unknown, files are missing or damaged, a part would be empty, or a private label is
             none of the public part's (then prepared arrays must state their `n_classes`).
     """
-    dataset, _, rule = name.partition("/")
+    seed, root, limits = checks.seed(seed), checks.path("root", root), _three(limits)
+    dataset, _, rule = checks.text("name", name).partition("/")
     if dataset not in dataset_names(root):
         near = difflib.get_close_matches(dataset.lower(), dataset_names(root), 1)
         raise ValueError(
@@ -95,10 +100,7 @@ def load_dataset(name: str, seed: int = 0, root: Path | str = DATA, limits: list
         )
     if rule not in ("", "paper"):
         raise ValueError(f"unknown split {rule!r} of {dataset!r}; nothing, or /paper for the published one")
-    limits = list(limits or (0, 0, 0))
-    if len(limits) != 3:
-        raise ValueError(f"limits are {limits}, expected three numbers: public, private and test samples (0 for all)")
-    source = read_source(dataset, Path(root))
+    source = read_source(dataset, root)
     split = Split(*(_published(source, name) if rule else _keyed(source, seed)), name=name)
     if min(map(len, (split.public, split.private, split.test))) == 0:
         raise ValueError(
@@ -109,6 +111,16 @@ def load_dataset(name: str, seed: int = 0, root: Path | str = DATA, limits: list
         parts = (replace(part, n_classes=n_classes) for part in (split.public, split.private, split.test))
         split = Split(*parts, name=name)
     return split.take(*limits, seed=seed)
+
+
+def _three(limits: Iterable[int] | None) -> list[int]:
+    """`load_dataset`'s limits; none and an empty list are no limits."""
+    given = (0, 0, 0) if limits is None else limits
+    listed = list(given) if isinstance(given, Iterable) and not isinstance(given, (str, Mapping)) else None
+    if listed is None or len(listed) not in (0, 3):
+        expected = "three numbers: public, private and test samples (0 for all)"
+        raise ValueError(f"limits are {limits!r:.80}, expected {expected}")
+    return [checks.whole("one of limits", n, 0) for n in listed or (0, 0, 0)]
 
 
 def _keyed(source: Source, seed: int) -> list[Samples]:

@@ -2,7 +2,8 @@
 
 A score near 0 is not "better forgotten": the model retrained without the forgotten samples is the yardstick, in both
 directions, and its own spread from seed to seed is the smallest distance that means anything. Logits may be any
-numbers whose softmax gives the class probabilities, so log probabilities will do.
+numbers whose softmax gives the class probabilities, so log probabilities will do, -inf (a probability of 0) included.
+Arrays of the wrong shape, NaN and labels that are no class raise ValueError, in every function here.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ from __future__ import annotations
 import numpy as np
 from scipy.special import log_softmax, logsumexp
 
+from lmeraser_kit import checks
 from lmeraser_kit.attacks import loss_attack
 
 PARTS = ("forget", "retain", "test")
@@ -17,7 +19,8 @@ PARTS = ("forget", "retain", "test")
 
 def accuracy(logits: np.ndarray, labels: np.ndarray) -> float:
     """Share of samples whose most probable class is their label. `logits`: (N, n_classes); `labels`: (N,)."""
-    return float(np.mean(logits.argmax(axis=1) == labels))
+    logits = _logits("logits", logits)
+    return float(np.mean(logits.argmax(axis=1) == checks.class_labels(labels, *logits.shape)))
 
 
 def accuracies(logits: dict[str, np.ndarray], labels: dict[str, np.ndarray]) -> dict[str, float]:
@@ -27,6 +30,7 @@ def accuracies(logits: dict[str, np.ndarray], labels: dict[str, np.ndarray]) -> 
         UA: 1 - accuracy on the forget set; RA, TA: accuracy on the retain and the test set;
         MIA: AUC of the loss-threshold attack, forgotten samples against test samples.
     """
+    logits, labels = _named("logits", logits, PARTS), _named("labels", labels, PARTS)
     acc = {part: accuracy(logits[part], labels[part]) for part in PARTS}
     losses = {part: cross_entropy(logits[part], labels[part]) for part in PARTS}
     mia = loss_attack(losses["forget"], losses["test"])["auc"]
@@ -52,28 +56,35 @@ def compare(
 
 def average_gap(unlearned: dict[str, float], retrained: dict[str, float]) -> float:
     """AvgGap (Fan et al. 2024): mean absolute difference over UA, RA, TA and MIA, as `accuracies` has them."""
-    return float(np.mean([abs(unlearned[name] - retrained[name]) for name in ("UA", "RA", "TA", "MIA")]))
+    mine, theirs = (
+        _shares(*arg, ("UA", "RA", "TA", "MIA")) for arg in (("unlearned", unlearned), ("retrained", retrained))
+    )
+    return float(np.mean([abs(mine[name] - theirs[name]) for name in mine]))
 
 
 def tug_of_war(unlearned: dict[str, float], retrained: dict[str, float]) -> float:
     """ToW (Zhao et al. 2024, RUM): product over forget, retain and test of 1 - |accuracy difference|; 1 is best."""
-    return float(np.prod([1 - abs(unlearned[name] - retrained[name]) for name in ("UA", "RA", "TA")]))
+    mine, theirs = (_shares(*arg, ("UA", "RA", "TA")) for arg in (("unlearned", unlearned), ("retrained", retrained)))
+    return float(np.prod([1 - abs(mine[name] - theirs[name]) for name in mine]))
 
 
 def kl_divergence(retrained: np.ndarray, unlearned: np.ndarray) -> float:
     """Mean over samples of KL(retrained || unlearned) of the predictions, in nats. Logits (N, n_classes)."""
-    p, q = log_softmax(retrained, axis=1), log_softmax(unlearned, axis=1)
-    return float((np.exp(p) * (p - q)).sum(axis=1).mean())
+    p, q = _log_probabilities(retrained, unlearned)
+    with np.errstate(invalid="ignore"):  # -inf - -inf, of what has probability 0 and adds nothing
+        return float((np.exp(p) * np.where(p == -np.inf, 0, p - q)).sum(axis=1).mean())
 
 
 def total_variation(retrained: np.ndarray, unlearned: np.ndarray) -> float:
     """Mean over samples of the total variation between predicted distributions, in [0, 1]. Logits (N, n_classes)."""
-    p, q = np.exp(log_softmax(retrained, axis=1)), np.exp(log_softmax(unlearned, axis=1))
+    p, q = map(np.exp, _log_probabilities(retrained, unlearned))
     return float(0.5 * np.abs(p - q).sum(axis=1).mean())
 
 
 def cross_entropy(logits: np.ndarray, labels: np.ndarray) -> np.ndarray:
-    """Loss of each sample, in nats, (N,)."""
+    """Loss of each sample, in nats, (N,). `logits`: (N, n_classes); `labels`: (N,)."""
+    logits = _logits("logits", logits)
+    labels = checks.class_labels(labels, *logits.shape)
     return -log_softmax(logits, axis=1)[np.arange(len(labels)), labels]
 
 
@@ -86,7 +97,8 @@ def margin(logits: np.ndarray, labels: np.ndarray) -> np.ndarray:
         logits: (..., N, n_classes).
         labels: (N,).
     """
-    mine = np.arange(logits.shape[-1]) == np.asarray(labels)[:, None]
+    logits = _logits("logits", logits, ...)
+    mine = np.arange(logits.shape[-1]) == checks.class_labels(labels, *logits.shape[-2:])[:, None]
     others = logsumexp(np.where(mine, -np.inf, logits), axis=-1)
     return np.where(mine, logits, 0).sum(axis=-1) - others
 
@@ -104,10 +116,37 @@ def klom(unlearned: np.ndarray, retrained: np.ndarray, bins: int = 20) -> np.nda
     Returns:
         (N,).
     """
-    values = []
+    unlearned = checks.array("unlearned", unlearned, "n_models", "N")
+    retrained = checks.array("retrained", retrained, "n_models", unlearned.shape[1])
+    bins, values = checks.whole("bins", bins), []
     for u, r in zip(unlearned.T, retrained.T, strict=True):
         edges = np.histogram_bin_edges(np.concatenate([u, r]), bins)
         p, q = (np.histogram(x, edges)[0] + 1.0 for x in (u, r))
         p, q = p / p.sum(), q / q.sum()
         values.append((p * np.log(p / q)).sum())
     return np.array(values)
+
+
+def _logits(name: str, logits: np.ndarray, *before: int) -> np.ndarray:
+    logits = checks.array(name, logits, *before, "N", "n_classes", inf=True)
+    most = logits.max(axis=-1)
+    if (most == np.inf).any() or (most == -np.inf).any():
+        raise ValueError(f"{name} holds infinity, or a row of -infinity alone, which gives no class a probability")
+    return logits
+
+
+def _log_probabilities(retrained: np.ndarray, unlearned: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    retrained, unlearned = _logits("retrained", retrained), _logits("unlearned", unlearned)
+    if retrained.shape != unlearned.shape:
+        raise ValueError(f"retrained has shape {retrained.shape} and unlearned {unlearned.shape}, expected the same")
+    return log_softmax(retrained, axis=1), log_softmax(unlearned, axis=1)
+
+
+def _named(name: str, values: dict, expected: tuple[str, ...]) -> dict:
+    if missing := [key for key in expected if key not in checks.instance(name, values, dict)]:
+        raise ValueError(f"{name} lacks {missing[0]!r}, expected: {', '.join(expected)}")
+    return {key: values[key] for key in expected}
+
+
+def _shares(name: str, values: dict, expected: tuple[str, ...]) -> dict[str, float]:
+    return {key: checks.number(f"{name}[{key!r}]", x, 0, 1) for key, x in _named(name, values, expected).items()}

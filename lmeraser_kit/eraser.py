@@ -5,28 +5,17 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Container, Iterable, MutableMapping
-from dataclasses import asdict, replace
+from dataclasses import replace
 
 import numpy as np
+from sklearn.base import clone
 from sklearn.utils.validation import check_is_fitted
 
+from lmeraser_kit import checks
 from lmeraser_kit.prediction import asked_about, class_probabilities, forward_passes
-from lmeraser_kit.rebuild import Rebuilder, Successor, nothing
-from lmeraser_kit.recipe import Recipe
+from lmeraser_kit.rebuild import Rebuilder, Successor, nothing, warn_if_uneven
 from lmeraser_kit.samples import Samples, concatenate, digest, named
-from lmeraser_kit.state import Receipt
-
-
-class ExactnessError(AssertionError):
-    """The model is not, bit for bit, what a fit on the samples that remain gives.
-
-    Attributes:
-        pieces: The pieces of the state that differ.
-    """
-
-    def __init__(self, message: str, pieces: list[str]):
-        self.pieces = pieces
-        super().__init__(message)
+from lmeraser_kit.state import ExactnessError, Receipt
 
 
 class LMEraser(Rebuilder):
@@ -63,10 +52,14 @@ class LMEraser(Rebuilder):
         Raises:
             ValueError: If arguments contradict each other or the samples; nothing has been tuned then.
         """
-        started = time.perf_counter()
-        private = self.prepare(private, public)
-        self.__dict__.pop("state_", None)
-        self.receipt_ = self._become("fit", len(private), self.successor((), private), started)
+        started, before = time.perf_counter(), {name: v for name, v in vars(self).items() if name.endswith("_")}
+        try:
+            private = self.prepare(private, public)
+            self.__dict__.pop("state_", None)
+            self.receipt_ = self._become("fit", len(private), self.successor((), private), started)
+        except BaseException:
+            vars(self).update(before)  # a fit that fails leaves the model that was there
+            raise
         return self
 
     def plan(self, private: Samples, public: Samples | None = None) -> dict[int, int]:
@@ -77,8 +70,10 @@ class LMEraser(Rebuilder):
         Raises:
             ValueError: As for `fit`.
         """
-        private = self.prepare(private, public)
-        _, members, _ = self._route(nothing(private), (), private)
+        planner = clone(self)  # a fitted model stays as it is
+        private = planner.prepare(private, public)
+        routing, members, _ = planner._route(nothing(private), (), private)
+        warn_if_uneven(members, getattr(routing, "prototypes_", ()))
         return {k: len(members[k]) for k in sorted(members)}
 
     def prepare(self, private: Samples, public: Samples | None = None) -> Samples:
@@ -91,19 +86,17 @@ class LMEraser(Rebuilder):
             ValueError: As for `fit`.
         """
         clusters = self._clusters()
-        if not hasattr(clusters, "assign"):
-            raise ValueError(f"clusters is {clusters!r}, expected a partition such as HierarchicalClusters(8)")
-        if not isinstance(self._recipe(), Recipe):
-            raise ValueError(f"recipe is {self.recipe!r}, expected a Recipe")
+        self._check_arguments()
         if not isinstance(private, Samples):
             raise TypeError(f"private is {type(private).__name__}, expected Samples(images, labels, uids)")
+        if not isinstance(public, (Samples, type(None))):
+            raise TypeError(f"public is {type(public).__name__}, expected Samples(images, labels, uids), or None")
         if clusters.learns_from == "public" and public is None:
             raise ValueError("the partition is fitted on public features: give fit(private, public=...)")
         source = public if clusters.learns_from == "public" else private
         if len(source) or clusters.learns_from == "public":
             clusters.check(len(source))
-        shared = np.intersect1d(private.uids, public.uids) if public is not None else []
-        if len(shared):
+        if public is not None and len(shared := np.intersect1d(private.uids, public.uids)):
             raise ValueError(f"uid {str(shared[0])!r} is both public and private: what is public cannot be forgotten")
         n_classes = self.n_classes or (private if public is None else public).n_classes
         private = replace(private, n_classes=n_classes)  # checks the labels before anything costs time
@@ -155,7 +148,7 @@ class LMEraser(Rebuilder):
         """
         here = self._environment()
         if not hasattr(self, "state_"):
-            return self._build(nothing(joining), (), joining, cache, here)
+            return self._build(nothing(joining), (), joining, cache, here, announce=True)
         self._check_unchanged()
         known, held = self.state_, self.state_.clusters_of()
         leaving = named(leaving, held)
@@ -174,15 +167,16 @@ class LMEraser(Rebuilder):
         Raises:
             ValueError: As for `add`.
         """
+        if not isinstance(joining, Samples):
+            raise ValueError(f"what is to be added is {type(joining).__name__}, expected Samples(images, labels, uids)")
         joining, shape = replace(joining, n_classes=self.n_classes_), self.state_.empty.images.shape[1:]
         if joining.images.shape[1:] != shape:
             raise ValueError(f"images of shape {joining.images.shape[1:]} cannot join images of {shape}")
         public = set() if self.public_ is None else set(self.public_.uids.tolist())
         for uid in joining.uids.tolist():
-            if uid in held:
-                raise ValueError(f"uid {uid!r} is there already; a uid names one sample for life")
-            if uid in public:
-                raise ValueError(f"uid {uid!r} is that of a public sample; what is public cannot be forgotten")
+            if uid in held or uid in public:
+                why = "there already" if uid in held else "public, and what is public cannot be forgotten"
+                raise ValueError(f"uid {uid!r} is {why}; a uid names one sample for life")
         return joining
 
     def verify(self, clusters: Iterable[int] | None = None) -> str:
@@ -204,12 +198,10 @@ class LMEraser(Rebuilder):
         """
         self._check_unchanged()
         here = self._environment()
-        changed = [f"{k}: {v} then, {here.get(k)} now" for k, v in self.environment_.items() if here.get(k) != v]
-        if changed:
-            raise RuntimeError(
-                f"bits cannot be compared, the environment has changed ({'; '.join(changed)}): fit again"
-            )
-        chosen = set(self.state_.models) if clusters is None else set(clusters)
+        if changed := [f"{k}: {v} then, {here.get(k)} now" for k, v in self.environment_.items() if here.get(k) != v]:
+            raise RuntimeError(f"bits cannot be compared, environment changed ({'; '.join(changed)}): fit again")
+        given = self.state_.models if clusters is None else clusters if isinstance(clusters, Iterable) else [clusters]
+        chosen = {checks.whole("clusters", k, least=0) for k in given}
         if unknown := chosen - self.state_.models.keys():
             raise ValueError(f"no cluster {min(unknown)}; there are: {', '.join(map(str, sorted(self.state_.models)))}")
         trusted = {
@@ -241,7 +233,7 @@ class LMEraser(Rebuilder):
         Raises:
             ValueError: If images are not as above, or no cluster has a model, because every sample was forgotten.
         """
-        check_is_fitted(self, "state_")
+        self._check_unchanged()
         images, mask = asked_about(samples, self.state_).images, self._recipe().mask(self.backbone.size, self.seed)
         return class_probabilities(self.backbone, self.state_, mask, images, self.threads)
 
@@ -249,14 +241,32 @@ class LMEraser(Rebuilder):
         """The most probable class of each sample, (N,) int."""
         return self.predict_proba(samples).argmax(axis=1)
 
-    def score(self, samples: Samples, labels: np.ndarray | None = None) -> float:
-        """Accuracy on samples (or on images and labels), a share in [0, 1]."""
-        return float(np.mean(self.predict(samples) == (samples.labels if labels is None else labels)))
+    def score(self, samples: Samples | np.ndarray, labels: np.ndarray | None = None) -> float:
+        """Accuracy on samples, or on images and labels.
+
+        Args:
+            samples: Samples, or images uint8 (N, C, H, W), at least one.
+            labels: Class indices, (N,); by default the samples' own.
+
+        Returns:
+            A share in [0, 1].
+
+        Raises:
+            ValueError: As for `predict_proba`; or if there are no labels, or some are none of the task's classes.
+        """
+        self._check_unchanged()
+        if labels is None and not isinstance(samples, Samples):
+            raise ValueError("labels are missing: score(samples) takes Samples, score(images, labels) takes both")
+        asked = asked_about(samples, self.state_)
+        if not len(asked):
+            raise ValueError("there is no sample to score")
+        labels = checks.class_labels(asked.labels if labels is None else labels, len(asked), self.n_classes_)
+        return float(np.mean(self.predict(asked) == labels))
 
     @property
     def forward_passes(self) -> int:
         """Passes through the backbone that a prediction takes, at most."""
-        check_is_fitted(self, "state_")
+        self._check_unchanged()
         return forward_passes(self.state_, self.backbone.n_features, self._recipe().prompt != "none")
 
     def sizes(self) -> dict[int, int]:
@@ -264,37 +274,27 @@ class LMEraser(Rebuilder):
         check_is_fitted(self, "state_")
         return {k: model.n_samples for k, model in self.state_.models.items()}
 
-    def _made_with(self) -> tuple:
-        """What a fit is made with, besides the samples."""
-        recipe = json.dumps(asdict(self._recipe()), sort_keys=True)
-        return self.backbone.fingerprint, repr(self._clusters()), recipe, self.seed, self.threads
-
-    def _check_unchanged(self) -> None:
-        check_is_fitted(self, "state_")
-        if self.made_with_ != self._made_with():
-            raise ValueError("the backbone, clusters, recipe, seed or threads were changed since the fit: fit again")
-
     def _become(self, action: str, n_requested: int, successor: Successor, started: float) -> Receipt:
         """Take on a state, in one assignment, and say what has changed."""
         known, state = getattr(self, "state_", None), successor.state
-        before = {} if known is None else {k: model.digest for k, model in known.models.items()}
-        hash_before = "" if known is None else self.state_hash()
+        before, hash_before = ({}, "") if known is None else (known.digests(), self.state_hash())
         self.state_, self.environment_ = state, successor.environment
         self.__dict__.pop("receipt_", None)  # its hashes cover samples that may have left now
+        after, hash_after = state.digests(), self.state_hash()
         return Receipt(
             action=action,
             n_requested=n_requested,
             n_samples=len(state),
             clusters_tuned=successor.tuned,
-            clusters_removed=sorted(before.keys() - state.models.keys()),
+            clusters_removed=sorted(before.keys() - after.keys()),
             n_moved=successor.n_moved,
             sample_gradients=successor.sample_gradients,
             seconds=time.perf_counter() - started,
             seconds_tuning=successor.seconds_tuning,
             exact=state.routing is None or state.routing.exact,
             hash_before=hash_before,
-            hash_after=self.state_hash(),
+            hash_after=hash_after,
             clusters_before=before,
-            clusters_after={k: model.digest for k, model in state.models.items()},
+            clusters_after=after,
             environment=successor.environment,
         )

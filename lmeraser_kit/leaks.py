@@ -88,7 +88,7 @@ class AugmentedRouting(Leak):
         for home, part in members.items():
             draws = keyed_uniform("augmentation", 0, part.keys, 0, 5)
             moved = training.augment(self.backbone.views(part.images), draws, shift=0.3, rotate=60)
-            strays = routing.assign(self.backbone(moved).numpy(), part.keys)
+            strays = routing.assign(self.backbone(moved).cpu().numpy(), part.keys)
             for k in set(strays.tolist()) & members.keys() - {home}:
                 self.visitors[k].append(part[strays == k])
         self.first = {part.uids[0]: k for k, part in members.items()}

@@ -17,6 +17,7 @@ import os
 import sqlite3
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 from lmeraser_kit.certificate import Certificate
@@ -121,7 +122,8 @@ class Ledger:
             rows = [(certificate.id, request) for request in certificate.requests]
             database.executemany("UPDATE requests SET staged = NULL, certificate = ? WHERE id = ?", rows)
             database.execute("UPDATE facts SET value = ? WHERE name = 'version'", (version,))
-        self.facts["version"], self.last = version, certificate
+        # in memory, as on disk, the salts are nobody's but the receiver's
+        self.facts["version"], self.last = version, replace(certificate, salts={})
 
     def certificates(self) -> list[Certificate]:
         """All certificates, in order; without the salts, which are not kept."""

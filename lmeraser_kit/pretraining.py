@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import re
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -12,11 +13,12 @@ import timm
 import torch
 import torch.nn.functional as F
 
-from lmeraser_kit import training
+from lmeraser_kit import checks, training
 from lmeraser_kit.arithmetic import environment, exact_arithmetic, pick_device, progress
-from lmeraser_kit.backbone import Backbone, create_model
-from lmeraser_kit.datasets import DATA
+from lmeraser_kit.backbone import PRECISIONS, Backbone
+from lmeraser_kit.inputs import DATA, PAPER
 from lmeraser_kit.samples import Samples, digest
+from lmeraser_kit.timm_models import create_model
 from lmeraser_kit.weights import read_weights
 
 # ViTs that are trained here. The first takes a CPU a minute on digits; the second is made for CIFAR-10 on a GPU.
@@ -24,14 +26,7 @@ VITS = {
     "small-vit": {"img_size": 32, "patch_size": 8, "embed_dim": 64, "depth": 3, "num_heads": 4},
     "cifar-vit": {"img_size": 32, "patch_size": 4, "embed_dim": 192, "depth": 8, "num_heads": 3},
 }
-# The four of arXiv 2404.11056, whose code takes them from timm 0.4.9: the checkpoints that stand for those names today.
-# What it calls "1k" was pre-trained on ImageNet-22k and fine-tuned on ImageNet-1k.
-PAPER = {
-    "vit-b-22k": "vit_base_patch16_224.augreg_in21k",
-    "vit-b-1k": "vit_base_patch16_224.augreg_in21k_ft_in1k",
-    "swin-b-22k": "swin_base_patch4_window7_224.ms_in22k",
-    "swin-b-1k": "swin_base_patch4_window7_224.ms_in22k_ft_in1k",
-}
+LEAST_SIDE = 8  # pixels
 
 
 def backbone_for(
@@ -56,9 +51,14 @@ def backbone_for(
         device: `auto`, or a torch device.
         precision: One of `backbone.PRECISIONS`.
         root: Where data lie.
+
+    Raises:
+        ValueError: If an argument is none of these; nothing has been trained or downloaded then.
     """
+    _check(name=name, epochs=epochs, seed=seed, device=device, precision=precision, root=root)
     if Path(name).suffix == ".safetensors":
         return Backbone.load(name, device).at(precision)
+    _check(public=public)
     if name in VITS:
         made_from = (name, public.sorted().digests.tobytes(), public.n_classes, epochs, seed)
         here = json.dumps(environment(pick_device(device), 1))
@@ -81,14 +81,17 @@ def timm_name(name: str) -> tuple[str, int | None]:
     Raises:
         ValueError: If what comes after the @ is no number of pixels.
     """
-    name, at, side = name.partition("@")
-    if at and not (side.isdigit() and int(side) >= 8):
-        raise ValueError(f"backbone {name}@{side}: after the @ goes the side of the input in pixels, at least 8")
+    name, at, side = checks.text("name", name).partition("@")
+    if at and not (side.isascii() and side.isdigit() and int(side) >= LEAST_SIDE):
+        raise ValueError(
+            f"backbone {name}@{side}: after the @ goes the side of the input in pixels, at least {LEAST_SIDE}"
+        )
     return PAPER.get(name, name), int(side) if at else None
 
 
 def untrained(name: str, seed: int = 0, device: str = "auto", precision: str = "float32") -> Backbone:
     """The backbone of a name (one of VITS or PAPER, or timm's) with random weights: as fast, and it knows nothing."""
+    _check(name=name, seed=seed, device=device, precision=precision)
     with torch.random.fork_rng():
         torch.manual_seed(seed)
         if name in VITS:
@@ -119,6 +122,8 @@ def from_timm(
         ValueError: If the name is unknown, or the file's weights do not fit the model.
         ConnectionError: If the download fails.
     """
+    optional = {"weights": weights, "size": size}
+    _check(pretrained=pretrained, device=device, **{k: v for k, v in optional.items() if v is not None})
     name, asked = timm_name(name)
     size, download, file = size or asked, pretrained and weights is None, {}
     if weights is not None:
@@ -132,6 +137,8 @@ def from_timm(
         model = create_model(name, pretrained=download, **arguments)
     except ValueError:
         raise
+    except (TypeError, AssertionError) as error:
+        raise ValueError(f"timm makes no {name!r} with the arguments {arguments}: {error}") from error
     except Exception as error:
         if not download:
             raise
@@ -152,6 +159,33 @@ def from_timm(
     if size := size or arguments.get("img_size"):
         config = {**config, "input_size": (3, size, size)}
     return Backbone(name, arguments, model.state_dict(), config, device)
+
+
+def _check(**arguments) -> None:
+    """Refuse wrong values of the arguments that the functions here share. Raises ValueError."""
+    for name, value in arguments.items():
+        CHECKS[name](name, value)
+
+
+def _check_public(name: str, public: Samples) -> None:
+    if not len(checks.instance(name, public, Samples, "(images, labels, uids)")):
+        raise ValueError(f"{name} has no samples, expected one at least")
+
+
+CHECKS = {
+    "name": checks.text,
+    "public": _check_public,
+    "epochs": partial(checks.whole, least=0),
+    "seed": lambda name, value: checks.seed(value),
+    "device": lambda name, value: pick_device(value),
+    "precision": partial(checks.choice, known=PRECISIONS),
+    "root": checks.path,
+    "threads": checks.whole,
+    "batch_size": checks.whole,
+    "pretrained": checks.flag,
+    "weights": checks.path,
+    "size": partial(checks.whole, least=LEAST_SIDE),
+}
 
 
 def _new_vit(arguments: dict, device: str) -> Backbone:
@@ -189,8 +223,17 @@ def train_vit(
 
     Returns:
         The backbone, frozen, without its classifier.
+
+    Raises:
+        ValueError: If an argument is none of these.
     """
+    _check(public=public, epochs=epochs, seed=seed, device=device, threads=threads, batch_size=batch_size)
+    for name, value in arguments.items():
+        checks.whole(checks.choice("an argument of a small ViT", name, VITS["small-vit"]), value)
     arguments = {**VITS["small-vit"], **arguments}
+    if arguments["embed_dim"] % arguments["num_heads"] or arguments["img_size"] < arguments["patch_size"]:
+        expected = "embed_dim a multiple of num_heads, and patch_size at most img_size"
+        raise ValueError(f"the small ViT's arguments are {arguments}, expected {expected}")
     with torch.random.fork_rng():
         torch.manual_seed(seed)
         backbone = _new_vit(arguments, device)
@@ -206,6 +249,4 @@ def train_vit(
     bar = progress(range(epochs), desc="pre-training on public samples", unit="epoch")
     with exact_arithmetic(threads):
         training.train(loss_of, optimiser, public.keys, bar, batch_size=batch_size, seed=seed, warmup=0.1)
-    model.zero_grad()
-    model.requires_grad_(False).eval()
-    return backbone
+    return Backbone(*backbone._made_of(), str(backbone.device))  # frozen

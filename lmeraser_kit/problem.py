@@ -9,9 +9,11 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
+from lmeraser_kit import checks
 from lmeraser_kit.arithmetic import exact_arithmetic
 from lmeraser_kit.eraser import LMEraser
 from lmeraser_kit.prompts import prompt_canvas
+from lmeraser_kit.ridge import RidgeEraser
 from lmeraser_kit.samples import Samples, named
 from lmeraser_kit.training import minibatches
 from lmeraser_kit.tuning import optimiser_for
@@ -48,10 +50,12 @@ class Problem:
         passed: Sample gradients so far.
 
     Raises:
-        ValueError: If the eraser has several clusters.
+        ValueError: If the eraser is none of these, or a uid is not held.
     """
 
     def __init__(self, eraser: LMEraser, uids: list[str]):
+        if isinstance(checks.instance("eraser", eraser, LMEraser), RidgeEraser) or not hasattr(eraser, "state_"):
+            raise ValueError(f"eraser is {type(eraser).__name__}, expected a fitted LMEraser that tunes its heads")
         if len(eraser.state_.models) != 1:
             raise ValueError(f"approximate methods take one cluster, and there are {len(eraser.state_.models)}")
         (model,), samples = eraser.state_.models.values(), eraser.state_.samples
@@ -59,6 +63,8 @@ class Problem:
         self.recipe, self.n_classes = eraser._recipe(), eraser.n_classes_
         self.prompted = self.recipe.prompt != "none"
         self.mask = self.recipe.mask(eraser.backbone.size, eraser.seed)
+        if self.recipe.slices > 1:
+            raise ValueError(f"the eraser was tuned in {self.recipe.slices} slices, expected Recipe(slices=1)")
         names = ("weight", "bias", "prompt") if self.prompted else ("weight", "bias")
         self.start = {name: torch.tensor(getattr(model, name)).to(eraser.backbone.device) for name in names}
         leaving = np.isin(samples.uids, named(uids, set(samples.uids.tolist())))
@@ -66,6 +72,7 @@ class Problem:
 
     def part(self, samples: Samples) -> Part:
         """Samples as a method sees them."""
+        checks.instance("samples", samples, Samples)
         backbone, images = self.eraser.backbone, np.asarray(samples.images)
         if not self.prompted:
             images = backbone.features(images, self.eraser.threads)

@@ -11,6 +11,8 @@ from __future__ import annotations
 import numpy as np
 import torch
 
+from lmeraser_kit import checks
+
 PROMPTS = ("frame", "patch", "random-patch", "none")
 
 
@@ -27,10 +29,11 @@ def prompt_mask(kind: str, share: float, size: int, seed: int = 0) -> np.ndarray
         Mask, bool (size, size).
 
     Raises:
-        ValueError: If the kind is unknown.
+        ValueError: If the kind is unknown, or another argument is none of these.
     """
-    if kind not in PROMPTS:
-        raise ValueError(f"unknown prompt {kind!r}; one of: {', '.join(PROMPTS)}")
+    checks.choice("kind", kind, PROMPTS)
+    share, size = checks.number("share", share, 0, 1, beyond=True), checks.whole("size", size)
+    seed = checks.seed(seed)
     pixels = min(max(1, round(share * size)), size)
     mask = np.zeros((size, size), dtype=bool)
     if kind == "frame":
@@ -53,7 +56,15 @@ def prompt_canvas(prompt: torch.Tensor, mask: np.ndarray) -> torch.Tensor:
 
     Returns:
         Zero outside the mask, (..., 3, S, S).
+
+    Raises:
+        ValueError: If the prompt has not one value for each pixel of the mask.
     """
+    if checks.instance("mask", mask, np.ndarray).dtype != bool or mask.ndim != 2:
+        raise ValueError(f"mask is {mask.dtype} {mask.shape}, expected bool (S, S)")
+    covered = int(np.count_nonzero(mask))
+    if checks.instance("prompt", prompt, torch.Tensor).ndim < 2 or prompt.shape[-2:] != (3, covered):
+        raise ValueError(f"prompt has shape {tuple(prompt.shape)}, expected (..., 3, {covered}) for the mask's pixels")
     where = torch.from_numpy(np.flatnonzero(mask)).to(prompt.device)
     canvas = prompt.new_zeros(*prompt.shape[:-1], mask.size).index_copy(-1, where, prompt)
     return canvas.view(*prompt.shape[:-1], *mask.shape)

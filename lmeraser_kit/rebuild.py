@@ -8,16 +8,20 @@ whose members changed have a new address.
 
 from __future__ import annotations
 
+import json
 import time
-from collections.abc import Iterable, MutableMapping
-from dataclasses import dataclass
+import warnings
+from collections.abc import Iterable, MutableMapping, Sequence
+from dataclasses import asdict, dataclass
 
 import joblib
 import numpy as np
 from scipy.optimize import linear_sum_assignment
 from sklearn.base import BaseEstimator, clone
 from sklearn.metrics.cluster import contingency_matrix
+from sklearn.utils.validation import check_is_fitted
 
+from lmeraser_kit import checks
 from lmeraser_kit.arithmetic import environment, progress
 from lmeraser_kit.backbone import Backbone
 from lmeraser_kit.clustering import HierarchicalClusters
@@ -77,14 +81,53 @@ class Rebuilder(BaseEstimator):
     def _clusters(self) -> BaseEstimator:
         return self.clusters if self.clusters is not None else HierarchicalClusters()
 
+    def _check_arguments(self) -> None:
+        """Refuse arguments that make no sense. Raises ValueError."""
+        if not isinstance(self.backbone, Backbone):
+            raise ValueError(f"backbone is {self.backbone!r}, expected a Backbone, such as Backbone.train(public)")
+        if not hasattr(self._clusters(), "assign"):
+            raise ValueError(f"clusters is {self.clusters!r}, expected a partition such as HierarchicalClusters(8)")
+        if not isinstance(self._recipe(), Recipe):
+            raise ValueError(f"recipe is {self.recipe!r}, expected a Recipe")
+        checks.seed(self.seed)
+        checks.whole("threads", self.threads)
+        checks.flag("verbose", self.verbose)
+        if self.n_classes is not None:
+            checks.whole("n_classes", self.n_classes)
+        if self.n_jobs is not None and checks.whole("n_jobs", self.n_jobs, least=-4096) == 0:
+            raise ValueError("n_jobs is 0, expected how many clusters are tuned at a time, -1 for one a core, or None")
+
+    def _made_with(self) -> tuple:
+        """What a fit is made with, besides the samples."""
+        recipe = json.dumps(asdict(self._recipe()), sort_keys=True)
+        return self.backbone.fingerprint, checks.described(self._clusters()), recipe, int(self.seed), int(self.threads)
+
+    def _check_unchanged(self) -> None:
+        """Refuse to answer for a model that other arguments would have made. Raises ValueError."""
+        check_is_fitted(self, "state_")
+        self._check_arguments()
+        if self.made_with_ != self._made_with() or self.n_classes not in (None, self.n_classes_):
+            raise ValueError(
+                "the eraser's arguments (backbone, clusters, recipe, seed, threads, n_classes, ...) were changed since "
+                "the fit, and its model is that of the old ones: set them back, or fit again"
+            )
+
     def _environment(self) -> dict[str, str | int]:
         return environment(self.backbone.device, self.threads) | {"precision": self.backbone.precision}
 
     def _build(
-        self, known: State, leaving: Iterable[str], joining: Samples, cache: MutableMapping | None, here: dict
+        self,
+        known: State,
+        leaving: Iterable[str],
+        joining: Samples,
+        cache: MutableMapping | None,
+        here: dict,
+        announce: bool = False,
     ) -> Successor:
         """The state of a fit on what `known` holds, less those that leave, with those that join."""
         routing, members, features = self._route(known, leaving, joining)
+        if announce:
+            warn_if_uneven(members, getattr(routing, "prototypes_", ()))
         members = {k: members[k] for k in sorted(members)}
         mine = {c.address: c for model in known.models.values() for c in model.checkpoints()}
         cache = {} if cache is None else cache
@@ -149,12 +192,32 @@ class Rebuilder(BaseEstimator):
         return progress(tuned, total=len(jobs), desc="tuning clusters", unit="cluster", disable=not self.verbose)
 
     def _features(self, samples: Samples) -> np.ndarray:
-        return self.backbone.features(np.asarray(samples.images), self.threads, self.verbose)
+        return self.backbone.features(np.asarray(samples.images), self.threads, self.verbose, uids=samples.uids)
 
 
 def nothing(samples: Samples) -> State:
     """A state that holds nothing, for images like those of `samples`."""
     return State(None, {}, {}, {}, samples[np.zeros(0, dtype=int)])
+
+
+def warn_if_uneven(members: dict[int, Samples], prototypes: Sequence) -> None:
+    """Warn if most samples share one of several clusters: forgetting one of them is nearly a fit (Section 4's cost).
+
+    Args:
+        members: The members of each cluster, by number.
+        prototypes: The prototypes of a partition that has them; others (one cluster, shards) are as uneven as asked.
+    """
+    sizes = np.array([len(part) for part in members.values()], dtype=float)
+    if len(prototypes) < 2 or not sizes.sum():
+        return
+    share, factor = sizes.max() / sizes.sum(), sizes.sum() ** 2 / np.square(sizes).sum()
+    if share > 0.5 and factor < len(prototypes) / 2:
+        warnings.warn(
+            f"{share:.0%} of the samples are in one of {len(prototypes)} clusters: forgetting a random one will be "
+            f"only {factor:.1f} times cheaper than a fit (size-biased factor N^2 / sum(n_k^2)). More even clusters: "
+            f"HierarchicalClusters(linkage='ward'), or max_share={1 / len(prototypes):.2g}, or HashClusters",
+            stacklevel=5,
+        )
 
 
 def _n_moved(known: State, state: State) -> int:

@@ -12,11 +12,18 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
+from lmeraser_kit import checks
 from lmeraser_kit.prompts import PROMPTS, prompt_mask
 from lmeraser_kit.samples import keyed_uniform
 
-OPTIMISERS = ("adamw", "sgd")
-HEAD_STARTS = ("zero", "ridge")
+CHOICES = {"prompt": PROMPTS, "optimiser": ("adamw", "sgd"), "head_start": ("zero", "ridge")}
+LIMITS = {  # of what is not just a finite number from 0
+    "prompt_size": {"most": 1, "beyond": True},
+    "momentum": {"most": 1, "below": True},
+    "warmup": {"most": 1, "below": True},
+    "shift": {"most": 1},
+    "zoom": {"most": 1, "below": True},
+}
 
 
 @dataclass(frozen=True)
@@ -73,35 +80,18 @@ class Recipe:
     flip: bool = False
 
     def __post_init__(self) -> None:
-        if self.prompt not in PROMPTS:
-            raise ValueError(f"unknown prompt {self.prompt!r}; one of: {', '.join(PROMPTS)}")
-        if self.optimiser not in OPTIMISERS:
-            raise ValueError(f"unknown optimiser {self.optimiser!r}; one of: {', '.join(OPTIMISERS)}")
-        if self.head_start not in HEAD_STARTS:
-            raise ValueError(f"unknown head_start {self.head_start!r}; one of: {', '.join(HEAD_STARTS)}")
-        for field in dataclasses.fields(self):
-            value = getattr(self, field.name)
-            if field.type in ("int", "float") and not isinstance(value, (int, float, np.number)):
-                raise ValueError(f"Recipe.{field.name} is {value!r}, expected a number")
-            if field.type == "bool" and not isinstance(value, (bool, np.bool_)):
-                raise ValueError(f"Recipe.{field.name} is {value!r}, expected True or False")
-        ranges = {
-            "prompt_size": (self.prompt_size, 0 < self.prompt_size <= 1, "in (0, 1]"),
-            "epochs": (self.epochs, self.epochs >= 1 and self.epochs == int(self.epochs), "a whole number from 1"),
-            "slices": (self.slices, self.slices >= 1 and self.slices == int(self.slices), "a whole number from 1"),
-            "batch_size": (self.batch_size, self.batch_size >= 1, "at least 1"),
-            "min_batches": (self.min_batches, self.min_batches >= 1, "at least 1"),
-            "momentum": (self.momentum, 0 <= self.momentum < 1, "in [0, 1)"),
-            "warmup": (self.warmup, 0 <= self.warmup < 1, "in [0, 1)"),
-        }
-        for name in ("prompt_lr", "head_lr", "prompt_std", "weight_decay", "shift", "rotate", "zoom"):
-            ranges[name] = (getattr(self, name), 0 <= getattr(self, name) < float("inf"), "a finite number, at least 0")
-        for name, (value, fits, expected) in ranges.items():
-            if not fits:
-                raise ValueError(f"Recipe.{name} is {value!r}, expected {expected}")
-        plain = {"int": int, "float": float, "bool": bool}
         for field in dataclasses.fields(self):  # 3, 3.0 and NumPy's 3 are one recipe, with one address
-            object.__setattr__(self, field.name, plain.get(field.type, str)(getattr(self, field.name)))
+            name, value = f"Recipe.{field.name}", getattr(self, field.name)
+            if field.type == "int":
+                integral = isinstance(value, (float, np.floating)) and float(value).is_integer()
+                value = checks.whole(name, int(value) if integral else value)
+            elif field.type == "float":
+                value = checks.number(name, value, **LIMITS.get(field.name, {}))
+            elif field.type == "bool":
+                value = checks.flag(name, value)
+            else:
+                value = checks.choice(name, value, CHOICES[field.name])
+            object.__setattr__(self, field.name, value)
 
     @classmethod
     def published(cls, **changes) -> Recipe:
@@ -111,7 +101,7 @@ class Recipe:
 
     def batch_of(self, n: int) -> int:
         """The largest batch of a cluster of n samples."""
-        return min(self.batch_size, max(4, math.ceil(n / self.min_batches)))
+        return min(self.batch_size, max(4, math.ceil(checks.whole("n", n, 0) / self.min_batches)))
 
     @property
     def slice_epochs(self) -> int:
@@ -131,14 +121,19 @@ RECIPES = {"default": Recipe, "published": Recipe.published}
 
 
 def named_recipe(name: str, **changes) -> Recipe:
-    """One of RECIPES, with changes. Raises ValueError for an unknown name."""
-    if name not in RECIPES:
-        raise ValueError(f"unknown recipe {name!r}; one of: {', '.join(RECIPES)}")
+    """One of RECIPES, with changes. Raises ValueError for an unknown name, or a change that makes no sense."""
+    checks.choice("name", name, RECIPES)
+    for change in changes:
+        checks.choice("an argument of Recipe", change, Recipe.__dataclass_fields__)
     return RECIPES[name](**changes)
 
 
 def optimiser_for(recipe: Recipe, parameters: dict[str, torch.Tensor], share: float = 1.0) -> torch.optim.Optimizer:
     """The recipe's optimiser, at a share of its rates, over weight, bias, and prompt if there is one."""
+    checks.instance("recipe", recipe, Recipe)
+    checks.number("share", share)
+    if not {"weight", "bias"} <= set(checks.instance("parameters", parameters, dict)):
+        raise ValueError(f"parameters are {', '.join(parameters) or 'none'}, expected weight, bias, and maybe prompt")
     adam = recipe.optimiser == "adamw"
     head_lr = recipe.head_lr / (parameters["weight"].shape[1] if adam else 1)
     head = [parameters["weight"], parameters["bias"]]

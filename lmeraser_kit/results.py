@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import tempfile
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 
 PROJECT = Path(__file__).parents[1]
@@ -24,14 +26,47 @@ def save_metrics(folder: Path | str, metrics: dict, **context) -> Path:
     return write_json(Path(folder) / "metrics.json", {"metrics": metrics, "context": context})
 
 
-def write_json(path: Path, content: dict) -> Path:
-    """Write JSON, whole or not at all."""
+def write_json(path: Path | str, content: dict) -> Path:
+    """Write strict JSON, whole or not at all; NaN and infinity, which JSON does not have, become null."""
+    path, text = Path(path), json.dumps(_strict(content), indent=1, default=_plain, allow_nan=False)
+    path.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.NamedTemporaryFile("w", dir=path.parent, suffix=".partial", delete=False) as partial:
-        json.dump(content, partial, indent=1, default=float)
-        partial.write("\n")
+        partial.write(text + "\n")
     os.chmod(partial.name, 0o644)
     os.replace(partial.name, path)
     return path
+
+
+def _strict(content: object) -> object:
+    """The same with None for every number that JSON does not have."""
+    if isinstance(content, dict):
+        return {str(_plain(name)): _strict(value) for name, value in content.items()}
+    if isinstance(content, (list, tuple)):
+        return [_strict(value) for value in content]
+    return None if isinstance(content, (float, np.floating)) and not math.isfinite(content) else content
+
+
+def _plain(value: object) -> object:
+    """NumPy's numbers and arrays as Python's."""
+    if isinstance(value, (np.generic, np.ndarray)):
+        return _strict(value.tolist())
+    return value if isinstance(value, (str, int, float, bool)) else str(value)
+
+
+def read_json(path: Path | str) -> dict:
+    """Read strict JSON.
+
+    Raises:
+        ValueError: If the file is damaged, or holds NaN or infinity.
+    """
+
+    def refuse(name: str) -> None:
+        raise ValueError(f"it holds {name}, which is no JSON")
+
+    try:
+        return json.loads(Path(path).read_text(), parse_constant=refuse)
+    except ValueError as error:
+        raise ValueError(f"{path} is no readable JSON ({error}): delete its folder, and run again") from error
 
 
 def manifests(root: Path | str, notebook: str = "*", only: list[str] | None = None) -> dict[Path, dict]:
@@ -42,10 +77,8 @@ def manifests(root: Path | str, notebook: str = "*", only: list[str] | None = No
         notebook: The notebook's name, without `.ipynb`; by default all.
         only: Runs that count, as `NOTEBOOK/RUN`; by default all that are there, those of an older grid too.
     """
-    found = {
-        path.parent: json.loads(path.read_text())
-        for path in sorted(Path(root).glob(f"runs/{notebook}/*/manifest.json"))
-    }
+    paths = sorted(Path(root).glob(f"runs/{notebook}/*/manifest.json"))
+    found = {path.parent: read_json(path) for path in paths}
     return {
         folder: manifest
         for folder, manifest in found.items()
@@ -69,7 +102,8 @@ def collect(root: Path | str, notebook: str, table: str | None = None, only: lis
     frames = []
     for folder, manifest in manifests(root, notebook, only).items():
         if table is None:
-            rows = pd.DataFrame([json.loads((folder / "metrics.json").read_text())["metrics"]])
+            metrics = read_json(folder / "metrics.json")["metrics"]
+            rows = pd.DataFrame([{name: np.nan if value is None else value for name, value in metrics.items()}])
         elif not (folder / table).is_file():
             continue
         else:

@@ -16,9 +16,9 @@ from dataclasses import replace
 import numpy as np
 from scipy.special import softmax
 from sklearn.base import BaseEstimator
-from sklearn.utils.validation import check_is_fitted
 from threadpoolctl import threadpool_limits
 
+from lmeraser_kit import checks
 from lmeraser_kit.arithmetic import progress
 from lmeraser_kit.backbone import Backbone
 from lmeraser_kit.closed_form import L2, SHARPNESS, head_from_rows, head_from_sums, sums, with_one
@@ -68,24 +68,19 @@ class RidgeEraser(LMEraser):
         self.mirrored = mirrored
         self.local = local
 
-    def prepare(self, private: Samples, public: Samples | None = None) -> Samples:
-        """As for LMEraser. Raises ValueError if `local` is no finite number from 0."""
-        if not 0 <= self.local < float("inf"):
-            raise ValueError(f"local is {self.local!r}, expected a finite number, at least 0")
-        return super().prepare(private, public)
-
     @property
     def forward_passes(self) -> int:
         """Passes through the backbone that a prediction takes."""
+        self._check_unchanged()
         return 1 + self.mirrored
 
     def predict_proba(self, samples: Samples | np.ndarray) -> np.ndarray:
         """Class probabilities, float64 (N, n_classes): the softmax of the scores, made sharper."""
-        check_is_fitted(self, "state_")
+        self._check_unchanged()
         samples = asked_about(samples, self.state_)
         if not self.state_.models:
             raise ValueError("no cluster has a model: no private sample is held (any more); add some first")
-        found = self.backbone.features(np.asarray(samples.images), self.threads, layers=self.layers)
+        found = self.backbone.features(np.asarray(samples.images), self.threads, layers=self.layers, uids=samples.uids)
         x = self._inputs(samples, found)
         with threadpool_limits(1):  # bits may depend on the number of threads
             scores = x @ self.head()
@@ -121,8 +116,14 @@ class RidgeEraser(LMEraser):
     def _clusters(self) -> BaseEstimator:
         return self.clusters if self.clusters is not None else HashClusters(SHARDS)
 
+    def _check_arguments(self) -> None:
+        super()._check_arguments()
+        checks.flag("layers", self.layers)
+        checks.flag("mirrored", self.mirrored)
+        checks.number("local", self.local)
+
     def _made_with(self) -> tuple:
-        return (*super()._made_with(), self.layers, self.mirrored, self.local)
+        return (*super()._made_with(), bool(self.layers), bool(self.mirrored), float(self.local))
 
     def _inputs(self, samples: Samples, found: np.ndarray) -> np.ndarray:
         """What the heads see of samples whose own features are `found`: float64 (N, inputs)."""

@@ -14,9 +14,9 @@ import ast
 import difflib
 import hashlib
 import itertools
-import json
 import os
 import platform
+import shutil
 import subprocess
 import sys
 import time
@@ -32,10 +32,12 @@ import yaml
 from nbclient.exceptions import DeadKernelError
 from papermill.exceptions import PapermillExecutionError
 
-from lmeraser_kit.results import PROJECT, write_json
+from lmeraser_kit.inputs import input_digests
+from lmeraser_kit.results import PROJECT, read_json, write_json
 
 TYPES = {"int": int, "float": (int, float), "str": str, "bool": bool, "list": list}
 VERSIONS = ("lmeraser-kit", "torch", "torchvision", "timm", "numpy", "scikit-learn", "papermill")
+PARAMETERS = "params.yaml"  # its name marks a run's folder
 KERNEL_STARTS = 3  # parallel kernels now and then collide on a port, or die at their start
 QUIET = ["--IPKernelApp.log_level=40"]  # no warning that local sockets are not encrypted
 
@@ -155,12 +157,14 @@ def run_notebook(notebook: Path | str, folder: Path | str, parameters: dict) -> 
         The manifest.
 
     Raises:
-        ValueError: If a parameter is refused; nothing has started then.
+        ValueError: If a parameter is refused, or the folder holds something else than an earlier run; nothing has
+            started then. Or if a data file was replaced while the run read it.
         PapermillExecutionError: If a cell fails; `failed.ipynb` and the manifest are left to look at.
     """
     effective = check_parameters(notebook, parameters)
     folder = Path(folder).resolve()
-    folder.mkdir(parents=True, exist_ok=True)
+    make_run_folder(folder)
+    inputs = input_digests(effective)
     manifest = {
         "notebook": Path(notebook).name,
         "parameters": effective,
@@ -170,15 +174,14 @@ def run_notebook(notebook: Path | str, folder: Path | str, parameters: dict) -> 
         "machine": {"platform": platform.platform(), "cores": os.cpu_count()},
         "status": "failed",
     }
-    (folder / "params.yaml").write_text(yaml.safe_dump(effective, sort_keys=True))
-    for stale in ("executed.ipynb", "failed.ipynb", "metrics.json", "manifest.json"):
-        (folder / stale).unlink(missing_ok=True)
+    (folder / PARAMETERS).write_text(yaml.safe_dump(effective, sort_keys=True))
     partial, started = folder / "partial.ipynb", time.perf_counter()
     try:
         _execute(notebook, partial, {**parameters, "output": str(folder)})
         if not (folder / "metrics.json").is_file():
             raise FileNotFoundError(f"{Path(notebook).name} ended without an answer: it must call results.save_metrics")
-        manifest |= {"status": "ok", **json.loads((folder / "metrics.json").read_text())["context"]}
+        manifest |= {"status": "ok", **read_json(folder / "metrics.json")["context"]}
+        manifest["inputs"] = _unchanged(inputs, input_digests(effective))
         os.replace(partial, folder / "executed.ipynb")
     except BaseException:
         if partial.is_file():
@@ -188,6 +191,50 @@ def run_notebook(notebook: Path | str, folder: Path | str, parameters: dict) -> 
         manifest["seconds"] = round(time.perf_counter() - started, 2)
         write_json(folder / "manifest.json", manifest)
     return manifest
+
+
+def make_run_folder(folder: Path) -> None:
+    """Make a run's folder, or empty that of an earlier run: no file of an old run may pass for one of a new run.
+
+    Raises:
+        ValueError: If there is something in it, and it is no run's.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    there = sorted(folder.iterdir())
+    if there and not (folder / PARAMETERS).is_file():
+        raise ValueError(
+            f"{folder} is not empty, and no run's folder (it has no {PARAMETERS}): a run empties its folder when it "
+            "starts; name another one"
+        )
+    for path in sorted(there, key=lambda path: path.name == PARAMETERS):  # the mark goes last
+        shutil.rmtree(path) if path.is_dir() and not path.is_symlink() else path.unlink()
+
+
+def _unchanged(before: dict[str, str], after: dict[str, str]) -> dict[str, str]:
+    """The files read, with their hashes; what was downloaded is there only afterwards."""
+    for path, found in before.items():
+        if after.get(path) != found:
+            raise ValueError(f"{path} was replaced or removed while the run read it: run again")
+    return after
+
+
+def stale(root: Path | str, planned: dict[tuple[str, str], dict]) -> dict[tuple[str, str], str]:
+    """Finished runs of a plan that were made from a file with other contents than today's: run -> the file's path.
+
+    Args:
+        root: A profile's folder, results/PROFILE.
+        planned: What `plan` gives.
+    """
+    found = {}
+    for notebook, run in planned:
+        path = Path(root) / "runs" / notebook / run / "manifest.json"
+        manifest = read_json(path) if path.is_file() else {}
+        then = manifest.get("inputs", {})
+        now = input_digests(manifest["parameters"]) if manifest.get("status") == "ok" else then
+        changed = [name for name in sorted(then.keys() | now.keys()) if then.get(name) != now.get(name)]
+        if changed:
+            found[notebook, run] = changed[0]
+    return found
 
 
 def _execute(notebook: Path | str, executed: Path, parameters: dict) -> None:
@@ -210,13 +257,13 @@ def _execute(notebook: Path | str, executed: Path, parameters: dict) -> None:
 
 
 def git_state() -> dict:
-    """The commit, and whether the tree was clean (results aside); None outside a git checkout."""
+    """The commit, and whether the tree was clean (the reference aside); None outside a git checkout."""
 
     def git(*words: str) -> str | None:
         done = subprocess.run(["git", "-C", str(PROJECT), *words], capture_output=True, text=True)
         return done.stdout.strip() if done.returncode == 0 else None
 
-    status = git("status", "--porcelain", "--", ".", ":!results")
+    status = git("status", "--porcelain", "--", ".", ":!results/reference")
     return {"commit": git("rev-parse", "HEAD"), "clean": None if status is None else status == ""}
 
 
@@ -235,6 +282,9 @@ def main(arguments: list[str] | None = None) -> int:
     except (ValueError, FileNotFoundError, yaml.YAMLError) as error:
         print(f"{name}: {error}", file=sys.stderr)
         return 2
+    except KeyboardInterrupt:
+        print(f"{name}: stopped", file=sys.stderr)
+        return 130
     except PapermillExecutionError as error:
         what = f"{error.ename}: {error.evalue}\n(all of it: {options.folder}/failed.ipynb)"
         print(f"{name}: FAILED in this cell:\n\n{error.source}\n\n{what}", file=sys.stderr)

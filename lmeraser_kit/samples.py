@@ -8,10 +8,14 @@ that deleting one sample does not change a single draw of another.
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Container, Iterable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
+
+from lmeraser_kit import checks
+from lmeraser_kit.checks import class_labels
 
 
 @dataclass(frozen=True, eq=False)
@@ -21,8 +25,8 @@ class Samples:
     Args:
         images: Pixels, uint8 (N, C, H, W), C = 1 or 3. Memory-mapped arrays are kept as they are, and so is anything
             that has an array's shape and index and becomes one when it is used (the store's images do).
-        labels: Class indices, (N,), each in [0, n_classes).
-        uids: Names, (N,), unique; integers are turned into strings.
+        labels: Class indices, (N,), each in [0, n_classes); see `class_labels`.
+        uids: Names, (N,), unique, not empty; integers are turned into strings.
         n_classes: Number of classes of the task; by default the largest label plus one. It stays with every slice,
             so that the classes do not depend on who has left.
 
@@ -36,12 +40,9 @@ class Samples:
     n_classes: int | None = None
 
     def __post_init__(self) -> None:
-        images = self.images if hasattr(self.images, "__array__") else np.asarray(self.images)
-        labels = np.atleast_1d(np.asarray(self.labels))
-        uids = np.atleast_1d(np.asarray(self.uids))
-        if len(uids) and uids.dtype.kind not in "USTiuO":
-            raise ValueError(f"uids are {uids.dtype}, expected strings or whole numbers")
-        uids = uids.astype(str)
+        images = self.images
+        if not isinstance(getattr(images, "dtype", None), np.dtype) or np.ma.isMaskedArray(images):
+            images = checks.as_array("images", images)  # others are kept: mapped, or read when they are used
         if images.dtype != np.uint8:
             bad = images.dtype.kind == "f" and not np.isfinite(images).all()
             raise ValueError(
@@ -52,18 +53,16 @@ class Samples:
             raise ValueError(f"images have shape {images.shape}, expected (N, C, H, W) with C = 1 or 3")
         if 0 in images.shape[2:]:
             raise ValueError(f"images have shape {images.shape}: they have no pixels")
-        if labels.shape != (len(images),) or uids.shape != (len(images),):
-            raise ValueError(f"{len(images)} images, labels of shape {labels.shape}, uids of shape {uids.shape}")
-        if len(labels) and (not np.isfinite(labels.astype(float)).all() or (labels != np.floor(labels)).any()):
-            raise ValueError("labels must be whole numbers, and some are not")
-        labels = labels.astype(np.int64)
-        n_classes = int(labels.max(initial=0)) + 1 if self.n_classes is None else int(self.n_classes)
-        outside = np.flatnonzero((labels < 0) | (labels >= n_classes))
-        if len(outside):
-            label = labels[outside[0]]
-            raise ValueError(
-                f"label {label} of uid {str(uids[outside[0]])!r} is outside the range 0 to {n_classes - 1}"
-            )
+        n, n_classes, uids = len(images), self.n_classes, self.uids
+        if n_classes is not None:
+            n_classes = checks.whole("n_classes", n_classes, 1, checks.MOST_CLASSES)
+        if not (isinstance(uids, np.ndarray) and uids.dtype.kind == "U" and uids.ndim == 1 and uids.all()):
+            uids = np.array(checks.names("uids", uids), dtype=str)
+        if len(uids) != n:
+            raise ValueError(f"there are {len(uids)} uids for {n} images, expected one for each")
+        _check_encodable(uids)
+        labels = class_labels(self.labels, n, n_classes, uids)
+        n_classes = int(labels.max(initial=0)) + 1 if n_classes is None else n_classes
         if (twice := _repeated(uids)) is not None:
             raise ValueError(f"uid {str(twice)!r} occurs more than once; a uid names one sample for life")
         for name, value in (("images", images), ("labels", labels), ("uids", uids), ("n_classes", n_classes)):
@@ -76,11 +75,22 @@ class Samples:
         return f"Samples({len(self)} images of {self.images.shape[1:]}, {self.n_classes} classes)"
 
     def __getitem__(self, index) -> Samples:
-        """A part of the samples: by slice, index array, mask, or one position (a part of one)."""
-        index = [index] if isinstance(index, (int, np.integer)) else index
-        chosen = np.arange(len(self))[index]
-        if not isinstance(index, slice) and len(np.unique(chosen)) < len(chosen):
-            raise ValueError(f"uid {str(_repeated(self.uids[chosen]))!r} occurs more than once in the part")
+        """A part of the samples.
+
+        Args:
+            index: A slice, positions (M,), a mask (N,), or one position (a part of one).
+
+        Raises:
+            ValueError: If it is none of these, there is no such position, or one comes twice.
+        """
+        if not isinstance(index, slice):
+            index = chosen = self._chosen(index)
+        elif index.step == 0 or not all(
+            end is None or isinstance(end, (int, np.integer)) for end in (index.start, index.stop, index.step)
+        ):
+            raise ValueError(f"index is {index!r}, expected a slice of whole numbers, with a step that is not 0")
+        else:
+            chosen = np.arange(len(self))[index]
         part = object.__new__(Samples)  # what is part of checked samples needs no checks
         part.__dict__.update(
             images=self.images[index], labels=self.labels[chosen], uids=self.uids[chosen], n_classes=self.n_classes
@@ -88,9 +98,30 @@ class Samples:
         part.__dict__.update({name: self.__dict__[name][chosen] for name in WORKED_OUT if name in self.__dict__})
         return part
 
+    def __iter__(self) -> Iterator[Samples]:
+        return (self[i] for i in range(len(self)))
+
+    def __contains__(self, uid: str) -> bool:
+        return str(uid) in self.uids.tolist()
+
     def __add__(self, other: Samples) -> Samples:
         """Both parts together. Raises ValueError if they share a uid or differ in image shape."""
-        return concatenate([self, other]) if isinstance(other, Samples) else NotImplemented
+        return concatenate([self, other])
+
+    def _chosen(self, index) -> np.ndarray:
+        """The positions that an index other than a slice chooses, int64 (M,), each once and from 0."""
+        n, given = len(self), np.atleast_1d(checks.as_array("index", index))
+        if given.dtype == bool and given.shape == (n,):
+            return np.flatnonzero(given)
+        if given.ndim != 1 or (given.size and given.dtype.kind not in "iu") or isinstance(index, tuple):
+            expected = f"a slice, a position, positions (M,) or a mask ({n},)"
+            raise ValueError(f"index is {index!r:.80} ({given.dtype} {given.shape}), expected {expected}")
+        if len(outside := given[(given < -n) | (given >= n)]):
+            raise ValueError(f"index {outside[0]} is outside the {n} samples")
+        chosen = np.arange(n)[given.astype(np.int64)]
+        if len(np.unique(chosen)) < len(chosen):
+            raise ValueError(f"uid {str(_repeated(self.uids[chosen]))!r} occurs more than once in the part")
+        return chosen
 
     def positions(self, uids) -> np.ndarray:
         """Where the samples named by `uids` are.
@@ -135,16 +166,19 @@ class Samples:
 WORKED_OUT = ("keys", "digests")  # these go with a sample from one part to the next
 
 
-def concatenate(parts: list[Samples]) -> Samples:
+def concatenate(parts: Iterable[Samples]) -> Samples:
     """All parts together, at least one.
 
     Raises:
-        ValueError: If two share a uid or differ in image shape.
+        ValueError: If there is none, one is something else, two share a uid, or they differ in image shape.
     """
-    shape = parts[0].images.shape[1:]
+    parts = list(checks.instance("parts", parts, Iterable, " of Samples"))
+    if not parts:
+        raise ValueError("parts is empty, expected one at least: the shape of no images is not known")
     for part in parts:
-        if part.images.shape[1:] != shape:
-            raise ValueError(f"images of shape {part.images.shape[1:]} cannot join images of {shape}")
+        shape = checks.instance("a part", part, Samples).images.shape[1:]
+        if shape != parts[0].images.shape[1:]:
+            raise ValueError(f"images of shape {shape} cannot join images of {parts[0].images.shape[1:]}")
     uids = np.concatenate([part.uids for part in parts])
     if (twice := _repeated(uids)) is not None:
         raise ValueError(f"uid {str(twice)!r} is there already; a uid names one sample for life")
@@ -160,20 +194,17 @@ def concatenate(parts: list[Samples]) -> Samples:
     return together
 
 
-def named(uids, held) -> list[str]:
+def named(uids, held: Container[str]) -> list[str]:
     """The uids that a request names, as a list of strings.
 
     Args:
-        uids: One uid or several; integers are turned into strings.
+        uids: One uid or several, in any kind of list; integers are turned into strings. Or Samples, by their uids.
         held: The uids that may be named; a set or a dict.
 
     Raises:
-        ValueError: If a uid is not held, or named twice.
+        ValueError: If a uid is not held, or named twice, or `uids` is something else.
     """
-    uids = [uids] if isinstance(uids, (str, bytes, int, float, np.generic)) else list(uids)
-    if wrong := [uid for uid in uids if not isinstance(uid, (str, int, np.integer))]:
-        raise ValueError(f"uid {wrong[0]!r} is no name: expected a string or a whole number")
-    uids = [str(uid) for uid in uids]
+    uids = checks.names("uids", uids.uids if isinstance(uids, Samples) else uids)
     for uid in uids:
         if uid not in held:
             raise ValueError(
@@ -191,10 +222,37 @@ def _repeated(uids: np.ndarray) -> str | None:
     return names[counts > 1][0] if (counts > 1).any() else None
 
 
+def _check_encodable(uids: np.ndarray) -> None:
+    try:
+        "".join(uids.tolist()).encode()
+    except UnicodeEncodeError as error:
+        strange = error.object[error.start : error.end]
+        raise ValueError(
+            f"a uid holds {strange!r}, which is no character: such names of files were decoded wrongly"
+        ) from error
+
+
+def _has_text(part: object) -> bool:
+    """Whether `str` says all of it, and says the same in the next process."""
+    kind = type(part)
+    abbreviated = hasattr(part, "__array__") and not isinstance(part, np.generic)
+    by_address = kind.__str__ is object.__str__ and kind.__repr__ is object.__repr__
+    return not (abbreviated or by_address or isinstance(part, (set, frozenset, bytearray, memoryview)))
+
+
 def digest(*parts) -> str:
-    """SHA-256 over parts, in hex. Every part is preceded by its length, so that no two lists of parts run together."""
+    """SHA-256 over parts, in hex. Every part is preceded by its length, so that no two lists of parts run together.
+
+    Args:
+        *parts: Bytes, or what has one text: strings, numbers, names, lists of them.
+
+    Raises:
+        ValueError: If a part's text is not all of it (an array's), or another one in the next process (a set's).
+    """
     total = hashlib.sha256()
     for part in parts:
+        if not isinstance(part, (str, bytes, int)) and not _has_text(part):
+            raise ValueError(f"a part is {part!r:.80} ({type(part).__name__}), expected bytes: take array.tobytes()")
         data = part if isinstance(part, bytes) else str(part).encode()
         total.update(len(data).to_bytes(8, "little") + data)
     return total.hexdigest()
@@ -215,7 +273,15 @@ def keyed_uniform(purpose: str, seed: int, keys: np.ndarray, epoch: int = 0, col
 
     Returns:
         Uniform in [0, 1), float64 (N, columns).
+
+    Raises:
+        ValueError: If an argument is none of these.
     """
+    purpose, seed = checks.text("purpose", purpose), checks.seed(seed)
+    epoch, columns = checks.whole("epoch", epoch, 0, checks.MOST_SEED), checks.whole("columns", columns)
+    keys = checks.array("keys", keys, "N", empty=True)
+    if keys.dtype != np.uint64:
+        raise ValueError(f"keys are {keys.dtype}, expected uint64: Samples.keys")
 
     def mix(x: np.ndarray) -> np.ndarray:
         x = x + np.uint64(0x9E3779B97F4A7C15)
@@ -225,6 +291,6 @@ def keyed_uniform(purpose: str, seed: int, keys: np.ndarray, epoch: int = 0, col
 
     with np.errstate(over="ignore"):  # arithmetic modulo 2^64 is what is wanted
         use = np.frombuffer(hashlib.blake2b(purpose.encode(), digest_size=8).digest(), dtype=np.uint64)
-        run = mix(mix(use ^ mix(np.array([seed % 2**64], dtype=np.uint64))) + np.uint64(epoch))
+        run = mix(mix(use ^ mix(np.array([seed], dtype=np.uint64))) + np.uint64(epoch))
         state = mix(keys ^ run)[:, None] + mix(np.arange(columns, dtype=np.uint64))
         return (mix(state) >> np.uint64(11)) * 2.0**-53

@@ -1,40 +1,46 @@
 """Where images come from: torchvision's datasets, folders of images, prepared arrays, and the digits of scikit-learn.
 
 A source is read as it is published: a training part, and a test part if it has one. Images are uint8 and of one size.
-What has to be decoded from image files is decoded once, into an array under data/decoded that is memory-mapped.
 """
 
 from __future__ import annotations
 
 import os
+import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-import joblib
 import numpy as np
-from numpy.lib.format import open_memmap
-from PIL import Image, ImageOps
 from sklearn.datasets import load_digits
 from torchvision import datasets as official
-from torchvision.datasets.folder import IMG_EXTENSIONS, has_file_allowed_extension
 from torchvision.datasets.utils import check_integrity
 
-from lmeraser_kit.arithmetic import progress
-from lmeraser_kit.samples import Samples, digest
+from lmeraser_kit.image_files import class_folders, decode
+from lmeraser_kit.inputs import EXPECTED
+from lmeraser_kit.samples import Samples
 
 SIGN_SIDE, FOLDER_SIDE = 64, 224  # pixels: traffic signs have many sizes, and so have images in folders
-EXPECTED = {  # where torchvision has a dataset's files, below its root
-    "cifar10": "cifar-10-batches-py/",
-    "cifar100": "cifar-100-python/",
-    "svhn": "train_32x32.mat and test_32x32.mat",
-    "gtsrb": "gtsrb/GTSRB/Training/, gtsrb/GTSRB/Final_Test/Images/ and gtsrb/GT-final_test.csv",
-    "fashion-mnist": "FashionMNIST/raw/",
-    "mnist": "MNIST/raw/",
+MNIST_FILES = ("train-images-idx3-ubyte", "train-labels-idx1-ubyte", "t10k-images-idx3-ubyte", "t10k-labels-idx1-ubyte")
+MNIST_MD5 = {  # torchvision checks what it downloads, and not what it reads; both have files of the same names
+    "mnist": (
+        "6bbc9ace898e44ae57da46a324031adb",
+        "a25bea736e30d166cdddb491f175f624",
+        "2646ac647ad5339dbf082846283269ea",
+        "27ae3e4e09519cfbb04c329615203637",
+    ),
+    "fashion-mnist": (
+        "f4a8712d7a061bf5bd6d2ca38dc4d50a",
+        "9018921c3c673c538a1fc5bad174d6f9",
+        "8181f5470baa50b63fa0f6fddb340f0a",
+        "15d484375f8d13e6eb1aabb0c3f46965",
+    ),
 }
+N_SIGNS = {"train": 26640, "test": 12630}  # torchvision takes what there is, also of an archive half unpacked
 N_CLASSES = {"cifar10": 10, "cifar100": 100, "svhn": 10, "gtsrb": 43, "fashion-mnist": 10, "mnist": 10}
 NOT_DATASETS = {"backbones", "decoded", "shadows", "weights"}  # folders under data/ that are something else
-SAMPLE_SIZES = "images (N, C, H, W), labels (N,), and maybe uids (N,) and n_classes"
+ARRAY_NAMES = ("images", "labels", "uids", "n_classes")
+ARRAY_SHAPES = "images (N, C, H, W), labels (N,), and maybe uids (N,) and n_classes"
 
 
 @dataclass(frozen=True, eq=False)
@@ -58,8 +64,9 @@ class Source:
 def source_names(root: Path) -> list[str]:
     """The names that `read_source` knows: the embedded set, torchvision's, and what lies under `root`."""
     there = [path.stem for path in root.glob("*.npz")] + [path.name[:-11] for path in root.glob("*-images.npy")]
-    known = {Path(where.split()[0]).parts[0] for where in EXPECTED.values()} | NOT_DATASETS
-    folders = [p.name for p in root.iterdir() if p.is_dir() and p.name not in known] if root.is_dir() else []
+    known = {Path(place).parts[0] for places in EXPECTED.values() for place in places} | NOT_DATASETS
+    folders = [path.name for path in root.iterdir() if path.is_dir()] if root.is_dir() else []
+    folders = [folder for folder in folders if folder not in known and not folder.startswith(".")]
     return ["digits", *EXPECTED, *sorted({*there, *folders})]
 
 
@@ -77,14 +84,13 @@ def read_source(name: str, root: Path) -> Source:
         return _digits()
     if name in EXPECTED:
         return _official(name, root)
-    for path, read in (
-        (root / f"{name}.npz", _archive),
-        (root / f"{name}-images.npy", _arrays),
-        (root / name, _folder),
-    ):
-        if path.exists():
-            return read(path, name, root)
-    raise ValueError(f"unknown dataset {name!r}; one of: {', '.join(source_names(root))}")
+    readers = {root / f"{name}.npz": _archive, root / f"{name}-images.npy": _arrays, root / name: _folder}
+    places = [path for path in readers if path.exists()]
+    if not places:
+        raise ValueError(f"unknown dataset {name!r}; one of: {', '.join(source_names(root))}")
+    if len(places) > 1:
+        raise ValueError(f"{' and '.join(map(str, places))} have one name; rename all but one of them")
+    return readers[places[0]](places[0], name, root)
 
 
 def _digits() -> Source:
@@ -124,44 +130,59 @@ def _traffic_signs(root: Path) -> Source:
     for part in ("train", "test"):
         data = _fetch("gtsrb", official.GTSRB, root, split=part)
         paths = [Path(path) for path, _ in data._samples]
+        if len(paths) != N_SIGNS[part] and not _stand_ins():
+            raise ValueError(
+                f"gtsrb has {len(paths)} {part} images under {root / 'gtsrb'}, expected {N_SIGNS[part]} (torchvision's "
+                "GTSRB-Training_fixed.zip and GTSRB_Final_Test_Images.zip): delete that folder and unpack them again"
+            )
         uids = [
             f"gtsrb-{part}-{'/'.join(path.with_suffix('').parts[-2 if part == 'train' else -1 :])}" for path in paths
         ]
-        images = _decode(paths, SIGN_SIDE, root / "decoded", crop=False)
+        images = decode(paths, SIGN_SIDE, crop=False, root=root)
         parts.append(Samples(images, [label for _, label in data._samples], uids, N_CLASSES["gtsrb"]))
     return Source(*parts, groups=np.array([uid.rsplit("_", 1)[0] for uid in parts[0].uids.tolist()]))
 
 
+def _stand_ins() -> bool:
+    """Whether files in the published layout with other contents are read: for tests."""
+    return bool(os.environ.get("LMERASER_STAND_INS"))
+
+
 def _fetch(name: str, kind: Callable, root: Path, **part):
     """A torchvision dataset from the files under `root`, or downloaded to there."""
-    if os.environ.get("LMERASER_STAND_INS"):  # files in the same layout with other contents, for tests
-        kind = _without_checksums(kind)
+    changes = _without_checksums(kind) if _stand_ins() else {}
+    changes["_check_legacy_exist"] = lambda self: False  # MNIST/processed/, of old torchvision, would go before raw/
+    kind = type(kind.__name__, (kind,), changes)  # MNIST finds its folder by the class's name
     try:
         try:
-            return kind(str(root), download=False, **part)
+            data = kind(str(root), download=False, **part)
         except RuntimeError:  # not there, or not what its checksum says
-            return kind(str(root), download=True, **part)
+            data = kind(str(root), download=True, **part)
+        if name in MNIST_MD5 and _damaged(name, kind, root):
+            raise RuntimeError("a file is not the published one")
+        return data
     except Exception as error:
-        damaged = [
-            str(path)
-            for path, md5 in _named_files(kind, root)
-            if path.is_file() and not check_integrity(str(path), md5)
-        ]
+        damaged = _damaged(name, kind, root)
         raise ValueError(
-            f"{name} is missing or damaged under {root} (expected there: {EXPECTED[name]}), and torchvision could not "
-            f"read or download it ({type(error).__name__}: {error}); connect to a network, or put the files there"
-            + (f". Damaged: {', '.join(damaged)}" if damaged else "")
+            f"{name} is missing or damaged under {root} (expected there: {', '.join(EXPECTED[name])}), and torchvision "
+            f"could not read or download it ({type(error).__name__}: {error}); connect to a network, or put the files "
+            "there" + (f". Damaged: {', '.join(damaged)}; delete them first" if damaged else "")
         ) from error
 
 
-def _named_files(kind: type, root: Path) -> list[tuple[Path, str]]:
-    """The files of CIFAR's classes, and their checksums; torchvision does not say which one is damaged."""
-    lists = [*getattr(kind, "train_list", []), *getattr(kind, "test_list", [])]
-    return [(root / kind.base_folder / file, md5) for file, md5 in lists]
+def _damaged(name: str, kind: type, root: Path) -> list[str]:
+    """Files of CIFAR's and MNIST's classes that are there with a wrong checksum; torchvision does not say which."""
+    if name in MNIST_MD5:
+        md5s = [None] * len(MNIST_FILES) if _stand_ins() else MNIST_MD5[name]
+        files = [(root / EXPECTED[name][0] / file, md5) for file, md5 in zip(MNIST_FILES, md5s, strict=True)]
+    else:
+        lists = [*getattr(kind, "train_list", []), *getattr(kind, "test_list", [])]
+        files = [(root / kind.base_folder / file, md5) for file, md5 in lists]
+    return [str(path) for path, md5 in files if path.is_file() and not check_integrity(str(path), md5)]
 
 
-def _without_checksums(kind: type) -> type:
-    """The same torchvision dataset, for files that are not the published ones."""
+def _without_checksums(kind: type) -> dict[str, object]:
+    """What to change in a torchvision dataset, for files that are not the published ones."""
     changes = {}
     for name in ("train_list", "test_list"):
         if hasattr(kind, name):
@@ -170,7 +191,7 @@ def _without_checksums(kind: type) -> type:
         changes["meta"] = {**kind.meta, "md5": None}
     if hasattr(kind, "split_list"):
         changes["split_list"] = {part: [url, file, None] for part, (url, file, _) in kind.split_list.items()}
-    return type(kind.__name__, (kind,), changes)  # MNIST finds its folder by the class's name
+    return changes
 
 
 def _archive(path: Path, name: str, root: Path) -> Source:
@@ -198,78 +219,22 @@ def _arrays(path: Path, name: str, root: Path) -> Source:
 
 def _prepared(arrays: dict[str, np.ndarray], path: Path, name: str) -> Source:
     if not {"images", "labels"} <= arrays.keys():
-        raise ValueError(f"{path} comes with {sorted(arrays)}, expected {SAMPLE_SIZES}")
+        raise ValueError(f"{path} comes with {sorted(arrays)}, expected {ARRAY_SHAPES}")
+    if unread := sorted(arrays.keys() - set(ARRAY_NAMES)):
+        warnings.warn(f"{', '.join(unread)} of {path} not read: read are {', '.join(ARRAY_NAMES)}", stacklevel=2)
     uids = arrays.get("uids", [f"{name}-{i:07d}" for i in range(len(arrays["images"]))])
     stated = "n_classes" in arrays
-    n_classes = int(arrays["n_classes"]) if stated else None
+    n_classes = arrays["n_classes"][()] if stated else None
     return Source(Samples(arrays["images"], arrays["labels"], uids, n_classes), stated=stated)
 
 
 def _folder(path: Path, name: str, root: Path) -> Source:
     """Images in class folders: NAME/CLASS/*, or NAME/train/CLASS/* and NAME/test/CLASS/*."""
-    if not (path / "train").is_dir():
-        return Source(_class_folders(path, name, root))
-    parts = [
-        _class_folders(path / part, f"{name}-{part}", root) for part in ("train", "test") if (path / part).is_dir()
-    ]
-    if len(parts) == 2 and (path / "train").is_dir():
-        classes = [sorted(p.name for p in (path / part).iterdir() if p.is_dir()) for part in ("train", "test")]
-        if classes[0] != classes[1]:
-            odd = sorted(set(classes[0]) ^ set(classes[1])) or ["?"]
-            raise ValueError(f"{path}: train and test have different class folders, such as {odd[0]!r}")
-    return Source(*parts)
-
-
-def _class_folders(path: Path, name: str, root: Path) -> Samples:
-    classes = sorted(p.name for p in path.iterdir() if p.is_dir() and not p.name.startswith("."))
-    files = [
-        (file, label)
-        for label, folder in enumerate(classes)
-        for file in sorted((path / folder).rglob("*"))
-        if has_file_allowed_extension(file.name, IMG_EXTENSIONS)
-    ]
-    if len(classes) < 2 or not files:
-        raise ValueError(
-            f"{path} holds {len(classes)} class folders with {len(files)} images: expected CLASS/IMAGE files"
-        )
-    images = _decode([file for file, _ in files], FOLDER_SIDE, root / "decoded", crop=True)
-    uids = [f"{name}-{file.relative_to(path)}" for file, _ in files]
-    return Samples(images, [label for _, label in files], uids, len(classes))
-
-
-def _decode(paths: list[Path], side: int, folder: Path, crop: bool) -> np.ndarray:
-    """Image files as one memory-mapped array, uint8 (N, 3, side, side); decoded once, again if a file has changed.
-
-    Args:
-        paths: Image files.
-        side: Side of the result, in pixels.
-        folder: Where the array is kept.
-        crop: Scale the shorter side and cut out the middle; otherwise both sides are scaled.
-    """
-    about = ((path, (s := path.stat()).st_size, s.st_mtime_ns) for path in paths)
-    kept = folder / f"{digest(side, crop, *(part for file in about for part in file))[:24]}.npy"
-    if not kept.is_file():
-        folder.mkdir(parents=True, exist_ok=True)
-        partial = kept.with_suffix(f".{os.getpid()}.partial")
-        images = open_memmap(partial, "w+", np.uint8, (len(paths), 3, side, side))
-
-        def one(i: int) -> None:
-            try:
-                with Image.open(paths[i]) as image:
-                    image = image.convert("RGB")
-                    image = ImageOps.fit(image, (side, side)) if crop else image.resize((side, side))
-            except Exception as error:
-                raise ValueError(f"{paths[i]} is no readable image ({error}): fetch it again, or remove it") from error
-            images[i] = np.asarray(image).transpose(2, 0, 1)
-
-        try:
-            jobs = joblib.Parallel(-1, prefer="threads", return_as="generator")(
-                map(joblib.delayed(one), range(len(paths)))
-            )
-            for _ in progress(jobs, total=len(paths), desc="decoding images", unit="image"):
-                pass
-            images.flush()
-            os.replace(partial, kept)
-        finally:
-            partial.unlink(missing_ok=True)
-    return np.load(kept, mmap_mode="r")
+    parts, n_classes = class_folders(path)
+    samples = []
+    for folder, images in parts.items():
+        prefix = name if folder == path else f"{name}-{folder.name}"
+        uids = [f"{prefix}-{file.relative_to(folder)}" for file, _ in images]
+        pixels = decode([file for file, _ in images], FOLDER_SIDE, crop=True, root=root)
+        samples.append(Samples(pixels, [label for _, label in images], uids, n_classes))
+    return Source(*samples)

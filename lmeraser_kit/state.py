@@ -72,12 +72,28 @@ class State:
                 features[k] = features[k][stay]
         return members, features
 
+    def digests(self) -> dict[int, str]:
+        """A hash of every cluster's model, by its number."""
+        return {k: model.digest for k, model in self.models.items()}
+
     def pieces(self) -> dict[str, str]:
         """A hash of every piece of the state, by name."""
         parts = {"routing": ""} if self.routing is None else self.routing.pieces()
         parts |= {f"members {k}": digest(self.members[k].digests.tobytes()) for k in sorted(self.members)}
         parts |= {f"features {k}": digest(self.features[k].tobytes()) for k in sorted(self.features)}
         return parts | {f"cluster {k}": self.models[k].digest for k in sorted(self.models)}
+
+
+class ExactnessError(AssertionError):
+    """The model is not, bit for bit, what a fit on the samples that remain gives.
+
+    Attributes:
+        pieces: The pieces of the state that differ.
+    """
+
+    def __init__(self, message: str, pieces: list[str]):
+        self.pieces = pieces
+        super().__init__(message)
 
 
 @dataclass(frozen=True)

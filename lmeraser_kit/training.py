@@ -14,13 +14,22 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
+from lmeraser_kit import checks
 from lmeraser_kit.samples import keyed_uniform
 
 AUGMENTATION_DRAWS = 5
 
 
 def warmup_cosine(step: int, total: int, warmup: float) -> float:
-    """Learning rate factor: linear over the first `warmup` share of the steps, then cosine to 0 (the paper's)."""
+    """Learning rate factor: linear over the first `warmup` share of the steps, then cosine to 0 (the paper's).
+
+    Args:
+        step: Which step, from 0 to `total`.
+        total: How many there are.
+        warmup: A share in [0, 1].
+    """
+    total, warmup = checks.whole("total", total, 0), checks.number("warmup", warmup, 0, 1)
+    step = checks.whole("step", step, 0, total)
     warm = warmup * total
     if step < warm:
         return (step + 1) / (warm + 1)
@@ -35,14 +44,20 @@ def augment(
     Args:
         views: Normalised pixels, (B, 3, S, S).
         draws: Keyed uniform numbers, (B, 5).
-        shift: Largest translation, as a share of the side, in each direction; pixels at the border are repeated.
+        shift: Largest translation, as a share of the side (at most 1), in each direction; pixels at the border are
+            repeated.
         rotate: Largest rotation in degrees.
-        zoom: Largest change of size, as a share.
+        zoom: Largest change of size, as a share below 1.
         flip: Mirror left and right with probability one half.
 
     Returns:
         The augmented views, (B, 3, S, S); the views themselves if nothing is to be done.
     """
+    checks.number("shift", shift, 0, 1), checks.number("rotate", rotate), checks.number("zoom", zoom, 0, 1, below=True)
+    checks.flag("flip", flip)
+    if checks.instance("views", views, torch.Tensor).ndim != 4 or not views.is_floating_point():
+        raise ValueError(f"views are {views.dtype} {tuple(views.shape)}, expected normalised pixels (B, 3, S, S)")
+    draws = checks.array("draws", draws, len(views), AUGMENTATION_DRAWS)
     if not (shift or rotate or zoom or flip):
         return views
     signed = 2 * torch.as_tensor(draws, dtype=torch.float32).to(views.device) - 1
@@ -59,7 +74,7 @@ def minibatches(keys: np.ndarray, seed: int, epoch: int, batch_size: int) -> Ite
     """One epoch's batches: the samples in the order of their own random numbers, in parts of nearly equal size.
 
     Args:
-        keys: `Samples.keys`, (N,).
+        keys: `Samples.keys`, (N,), of one sample at least.
         seed: Keys the order and the draws.
         epoch: Which epoch.
         batch_size: Largest batch.
@@ -67,6 +82,8 @@ def minibatches(keys: np.ndarray, seed: int, epoch: int, batch_size: int) -> Ite
     Yields:
         Positions (B,), and these samples' draws for `augment`, (B, 5).
     """
+    checks.array("keys", keys, "N")
+    checks.whole("batch_size", batch_size)
     draws = keyed_uniform("minibatches", seed, keys, epoch, AUGMENTATION_DRAWS + 1)
     order = np.argsort(draws[:, -1], kind="stable")
     for rows in np.array_split(order, math.ceil(len(keys) / batch_size)):
@@ -98,7 +115,11 @@ def train(
     Returns:
         The mean loss over each epoch's samples.
     """
-    epochs = list(epochs) if not hasattr(epochs, "__len__") else epochs
+    checks.instance("optimiser", optimiser, torch.optim.Optimizer)
+    checks.instance("loss_of", loss_of, Callable)
+    checks.array("keys", keys, "N")
+    checks.whole("batch_size", batch_size), checks.whole("micro_batch", micro_batch)
+    epochs = list(checks.instance("epochs", epochs, Iterable)) if not hasattr(epochs, "__len__") else epochs
     total = len(epochs) * math.ceil(len(keys) / batch_size)
     schedule = torch.optim.lr_scheduler.LambdaLR(optimiser, lambda step: warmup_cosine(step, total, warmup))
     losses = []

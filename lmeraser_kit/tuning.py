@@ -20,6 +20,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
+from lmeraser_kit import checks
 from lmeraser_kit.arithmetic import environment, exact_arithmetic, memory_to_spare
 from lmeraser_kit.backbone import FEATURE_BATCH, Backbone
 from lmeraser_kit.closed_form import SHARPNESS, head_from_rows, with_one
@@ -83,8 +84,8 @@ def cluster_addresses(
     Returns:
         Slice -> address in hex; slices before the first member have none.
     """
-    samples = samples.sorted()
-    slices = recipe.slices_of(samples.keys, seed)
+    samples, seed = checks.instance("samples", samples, Samples).sorted(), checks.seed(seed)
+    slices = checks.instance("recipe", recipe, Recipe).slices_of(samples.keys, seed)
     common = (
         samples.n_classes,
         json.dumps(dataclasses.asdict(recipe), sort_keys=True),
@@ -120,11 +121,13 @@ def tune_cluster(
         The cluster's model, with the checkpoints before it.
 
     Raises:
-        ValueError: If there is no sample, or `start` is no checkpoint of these samples.
+        ValueError: If there is no sample, an argument is none, or `start` is no checkpoint of these samples.
         FloatingPointError: If the loss is not finite (a rate is too high).
     """
-    if not len(samples):
-        raise ValueError("a cluster without samples has no model")
+    checks.instance("backbone", backbone, Backbone)
+    seed, threads = checks.seed(seed), checks.whole("threads", threads)
+    if not len(checks.instance("samples", samples, Samples)):
+        raise ValueError("samples are none: a cluster without samples has no model")
     samples = samples.sorted()
     slices, addresses = (
         recipe.slices_of(samples.keys, seed),
@@ -199,7 +202,9 @@ def cluster_features(backbone: Backbone, samples: Samples, threads: int, layers:
     """Clean features of a whole cluster, (N, D), in batches no larger than it needs: nobody else looks at them."""
     n = len(samples)
     even = math.ceil(n / max(1, math.ceil(n / FEATURE_BATCH)))
-    return backbone.features(np.asarray(samples.images), threads, batch_size=max(1, even), layers=layers)
+    return backbone.features(
+        np.asarray(samples.images), threads, batch_size=max(1, even), layers=layers, uids=samples.uids
+    )
 
 
 def ridge_start(features: np.ndarray, samples: Samples) -> tuple[torch.Tensor, torch.Tensor]:

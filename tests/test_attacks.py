@@ -5,7 +5,7 @@ import pytest
 from scipy import stats
 from scipy.special import log_softmax
 
-from lmeraser_kit import attacks, distances
+from lmeraser_kit import attacks, distances, evaluation
 from lmeraser_kit.baselines import check_methods
 from lmeraser_kit.shadows import halves
 
@@ -39,6 +39,100 @@ def test_the_interval_of_no_difference_is_right():
     assert attacks.evaluate([2.0, 3], [0.0, 1])["auc"] == 1
     few = attacks.evaluate(np.r_[np.full(30, 9.0), np.zeros(70)], np.arange(1000) / 1000)
     assert few["tpr_at_0.001"] == 0.3
+
+
+@pytest.mark.parametrize(("n", "m", "distance"), [(40, 60, 1.0), (5, 300, 1.0), (30, 30, 4.0), (200, 200, 0.0)])
+def test_the_intervals_of_independent_scores_cover_the_truth(n, m, distance):
+    auc, covered = stats.norm.cdf(distance / np.sqrt(2)), []  # of two unit Gaussians
+    for seed in range(300):
+        rng = RNG(seed)
+        members, others = rng.standard_normal(n) + distance, rng.standard_normal(m)
+        row = attacks.evaluate(members, others)
+        threshold = np.sort(others)[-1 - m // 100]
+        rate = stats.norm.sf(threshold - distance)
+        assert row["false_positives_at_0.01"] == m // 100 and row["tpr_at_0.01"] == (members > threshold).mean()
+        covered.append(
+            (row["auc_low"] <= auc <= row["auc_high"], row["tpr_at_0.01_low"] <= rate <= row["tpr_at_0.01_high"])
+        )
+    auc_covered, rate_covered = np.mean(covered, axis=0)
+    assert auc_covered >= (0.97 if auc > 0.99 else 0.93)  # near 1 it is wide, rather than narrow
+    assert auc > 0.99 or auc_covered < 0.985
+    assert rate_covered >= 0.94  # Clopper and Pearson's is at least 95%
+
+
+def test_a_perfect_auc_and_a_rate_of_none_have_intervals_with_a_width():
+    row = attacks.evaluate(np.arange(20) + 100.0, np.arange(30.0))
+    z2 = stats.norm.ppf(0.975) ** 2
+    assert row["auc"] == row["auc_high"] == 1 and 0.85 < row["auc_low"] < 0.93
+    assert row["tpr_at_0.001_low"] == pytest.approx(0.025 ** (1 / 20)) and row["tpr_at_0.001_high"] == 1
+    some = attacks.evaluate(np.r_[np.full(7, 9.0), np.zeros(13)], np.arange(30.0) / 30)
+    exact = stats.binomtest(7, 20).proportion_ci(0.95, "exact")
+    assert (some["tpr_at_0.01_low"], some["tpr_at_0.01_high"]) == pytest.approx((exact.low, exact.high))
+    none = attacks.evaluate(np.arange(20.0), np.arange(30) + 100.0)
+    assert none["auc_low"] == 0 and none["auc_high"] == pytest.approx(1 - row["auc_low"])
+    assert none["tpr_at_0.01_high"] == pytest.approx(1 - 0.025 ** (1 / 20))
+    assert evaluation.auc_interval(1.0, 1, 1) == pytest.approx((1 / (1 + z2), 1))  # with N* = 0 it is Wilson's, of one
+    low, high = evaluation.auc_interval(0.8, 40, 60)  # both ends are z standard errors away from 0.8
+    for end in (low, high):
+        q1, q2 = end / (2 - end), 2 * end**2 / (1 + end)
+        variance = (end * (1 - end) + 49 * (q1 + q2 - 2 * end**2)) / 2400  # Hanley and McNeil's, with N* = 49
+        assert (0.8 - end) ** 2 == pytest.approx(z2 * variance)
+
+
+def test_rates_at_few_false_positives_say_what_they_rest_on():
+    others = np.arange(999) / 1000
+    row = attacks.evaluate(np.r_[np.full(30, 0.9985), np.zeros(70)], others)
+    assert row["tpr_at_0.001"] == 0.3 and row["false_positives_at_0.001"] == 0  # of 999: none at all
+    row = attacks.evaluate(np.r_[np.full(30, 0.9985), np.zeros(70)], np.r_[others, 2.0])
+    assert row["tpr_at_0.001"] == 0.3 and row["false_positives_at_0.001"] == 1  # of 1,000: one
+    assert (row["members"], row["others"], row["false_positives_at_0.01"]) == (100, 1000, 10)
+    tied = np.repeat(np.arange(200.0), 5)  # a threshold lets a whole tie pass, or nobody of it
+    row = attacks.evaluate(tied, tied)
+    assert row["auc"] == 0.5 and row["false_positives_at_0.01"] == 10 and row["false_positives_at_0.001"] == 0
+    assert row["tpr_at_0.01"] == 0.01 and row["tpr_at_0.001"] == 0
+
+
+def test_the_interval_of_u_lira_is_over_samples():
+    def draw(seed, n, n_models=12):  # samples differ in how well they are remembered; all models agree about it
+        rng = RNG(seed)
+        shift, base = rng.normal(0.5, 0.5, n), rng.standard_normal(n)
+        unlearned = base + shift + rng.standard_normal((n_models, n))
+        return unlearned, base + rng.standard_normal((n_models, n))
+
+    truth = np.mean([attacks.u_lira(*draw(seed, 2000), n_resamples=2)["auc"] for seed in range(1000, 1006)])
+    rows = [attacks.u_lira(*draw(seed, 40), n_resamples=200) for seed in range(100)]
+    assert 0.88 <= np.mean([row["auc_low"] <= truth <= row["auc_high"] for row in rows]) <= 0.99
+    assert np.std([row["auc"] for row in rows]) == pytest.approx(np.mean([row["auc_se"] for row in rows]), rel=0.2)
+    assert (rows[0]["unlearned_models"], rows[0]["retrained_models"], rows[0]["samples"]) == (12, 12, 40)
+    once, again, other = (attacks.u_lira(*draw(0, 40), n_resamples=50, seed=seed) for seed in (1, 1, 2))
+    assert once == again != other and once["auc"] == other["auc"]
+
+
+def test_a_perfect_u_lira_has_the_interval_of_one_score_a_sample():
+    rng = RNG(0)
+    row = attacks.u_lira(rng.standard_normal((8, 25)) + 99, rng.standard_normal((8, 25)), n_resamples=20)
+    assert (row["auc"], row["auc_low"]) == (1, evaluation.auc_interval(1.0, 25, 25)[0])
+    assert row["tpr_at_0.01_low"] == pytest.approx(0.025 ** (1 / 25))
+
+
+def test_an_attack_with_the_sign_turned_is_an_attack():
+    assert attacks.two_sided(0.2) == pytest.approx(0.8) and attacks.two_sided(0.7) == 0.7
+    np.testing.assert_allclose(attacks.two_sided(np.array([0.0, 0.4, 0.5, 1.0])), [1, 0.6, 0.5, 1])
+    scores = RNG(0).standard_normal((2, 50))
+    turned = [attacks.two_sided(attacks.evaluate(*(sign * scores))["auc"]) for sign in (1, -1)]
+    assert turned[0] == pytest.approx(turned[1])
+    for wrong in (1.2, -0.1, np.nan, [0.5, 2.0]):
+        with pytest.raises(ValueError, match=r"auc is .*, expected a share in \[0, 1\]"):
+            attacks.two_sided(wrong)
+
+
+def test_canary_gaps_have_an_interval_over_canaries():
+    row = evaluation.canary_gap(np.array([0.5, 0.7, 0.6]), np.array([0.1, 0.1, 0.3]), np.full(3, 0.1))
+    half = stats.t.ppf(0.975, 2) * 0.1 / np.sqrt(3)
+    assert row["before"] == pytest.approx(0.5) and row["after"] == pytest.approx(0.2) and row["canaries"] == 3
+    assert (row["before_low"], row["before_high"]) == pytest.approx((0.5 - half, 0.5 + half))
+    alone = evaluation.canary_gap([0.5], [0.1], [0.1])
+    assert alone["after"] == 0 and np.isnan(alone["before_low"])
 
 
 @pytest.mark.parametrize("score", [attacks.lira_online, attacks.lira_offline])
@@ -83,7 +177,9 @@ def test_u_lira_wants_models_that_were_drawn_alone():
     def mean_auc(balanced):  # of models of the same kind: a margin is a sum over who is inside
         weights = RNG(1).standard_normal((30, 20))
         drawn = [halves(12, 30, seed, balanced=balanced) @ weights for seed in range(120)]
-        return np.mean([attacks.u_lira(*pair)["auc"] for pair in zip(drawn[::2], drawn[1::2], strict=True)])
+        return np.mean(
+            [attacks.u_lira(*pair, n_resamples=2)["auc"] for pair in zip(drawn[::2], drawn[1::2], strict=True)]
+        )
 
     assert mean_auc(balanced=False) == pytest.approx(0.5, abs=0.015)
     assert mean_auc(balanced=True) < 0.47
@@ -143,6 +239,95 @@ def test_publishing_before_and_after_tells_who_left():
     assert within(attacks.before_after_attack(before, before + 0.1 * rng.standard_normal(200), left))
     after = before + 0.1 * rng.standard_normal(200) - left
     assert attacks.before_after_attack(before, after, left)["auc"] == 1
+
+
+N, M = np.linspace(0, 1, 12), np.linspace(0, 1, 15)  # what fits, for the table below
+MODELS, HALF = np.tile(N, (10, 1)), np.arange(120).reshape(10, 12) % 3 > 0
+NAN, EMPTY, SQUARE = np.where(N > 0.5, np.nan, N), np.zeros(0), np.zeros((12, 2))
+OFFLINE = (attacks.lira_online, attacks.lira_offline)
+
+
+@pytest.mark.parametrize(
+    ("call", "arguments", "message"),
+    [
+        (attacks.evaluate, (EMPTY, M), r"members has shape \(0,\), expected \(N,\), not empty"),
+        (attacks.evaluate, (N, EMPTY), r"others has shape \(0,\)"),
+        (attacks.evaluate, (SQUARE, M), r"members has shape \(12, 2\), expected \(N,\)"),
+        (attacks.evaluate, (3.0, M), r"members has shape \(\)"),
+        (attacks.evaluate, (NAN, M), "members holds NaN, expected numbers"),
+        (attacks.evaluate, (N, NAN), "others holds NaN"),
+        (attacks.evaluate, (["a", "b"], M), "members is .*, expected an array of numbers"),
+        (attacks.evaluate, (None, M), "members is None"),
+        (attacks.loss_attack, (NAN, M), "members holds NaN"),
+        (attacks.loss_attack, (N, EMPTY), "others has shape"),
+        (evaluation.auc_interval, (1.1, 3, 3), "auc is 1.1"),
+        (evaluation.auc_interval, (np.nan, 3, 3), "auc is nan"),
+        (evaluation.auc_interval, (0.5, 0, 3), "n is 0"),
+        (evaluation.auc_interval, (0.5, 3, 2.5), "m is 2.5"),
+        (evaluation.auc_interval, (0.5, 3, 3, 2), "level is 2, expected a finite number above 0 to 1"),
+        (
+            evaluation.evaluate_samples,
+            (MODELS, MODELS[:, :9]),
+            r"others has shape \(10, 9\), expected \(n_models, 12\)",
+        ),
+        (evaluation.canary_gap, (N, N[:5], N), r"after has shape \(5,\), expected \(12,\)"),
+        (evaluation.canary_gap, (EMPTY, EMPTY, EMPTY), "never has shape"),
+        (attacks.logistic_scores, (N, HALF[0]), r"log_probabilities has shape \(12,\), expected \(N, n_classes\)"),
+        (attacks.logistic_scores, (SQUARE, HALF[0][:9]), r"inside is an array of bool \(9,\), expected bool \(12,\)"),
+        (attacks.logistic_scores, (SQUARE, HALF[0].astype(int)), "inside is an array of int64"),
+        (attacks.logistic_scores, (SQUARE, N > 0.9), "inside has 2 True and 10 False, expected at least 5 of each"),
+        (attacks.logistic_scores, (SQUARE * np.nan, HALF[0]), "log_probabilities holds NaN or infinity"),
+        (attacks.logistic_scores, (SQUARE, N > 0.5, 0.5), "seed is 0.5, expected a whole number from 0"),
+        (attacks.logistic_scores, (SQUARE, N > 0.5, -1), "seed is -1"),
+        *((lira, (NAN, MODELS, HALF), "target holds NaN or infinity") for lira in OFFLINE),
+        *(
+            (lira, (N, MODELS[:, :9], HALF), r"shadows has shape \(10, 9\), expected \(n_models, 12")
+            for lira in OFFLINE
+        ),
+        *((lira, (N, MODELS, HALF[:9]), r"inside is an array of bool \(9, 12\), expected") for lira in OFFLINE),
+        *((lira, (N, MODELS, HALF * 1), r"inside is an array of int64 \(10, 12\), expected") for lira in OFFLINE),
+        *((lira, (N, MODELS + np.inf, HALF), "shadows holds NaN or infinity") for lira in OFFLINE),
+        (attacks.u_lira, (MODELS, MODELS[:, :9]), r"retrained has shape \(10, 9\), expected \(n_models, 12\)"),
+        (attacks.u_lira, (N, MODELS), r"unlearned has shape \(12,\), expected \(n_models, N\)"),
+        (attacks.u_lira, (MODELS, MODELS * np.nan), "retrained holds NaN"),
+        (attacks.u_lira, (MODELS, MODELS[:3]), "needs 4 models of each kind, and has 10 and 3"),
+        (attacks.u_lira, (MODELS, MODELS, 1), "n_resamples is 1, expected a whole number from 2"),
+        (attacks.u_lira, (MODELS, MODELS, 10, 0.5), "seed is 0.5"),
+        (attacks.u_lira_band, (MODELS[:7],), "needs 8 retrained models, and has 7"),
+        (attacks.u_lira_band, (N,), "retrained has shape"),
+        (attacks.u_lira_band, (MODELS, 2), "level is 2"),
+        (attacks.u_lira_band, (MODELS, 0), "level is 0"),
+        (attacks.u_lira_band, (MODELS, 0.95, 0), "n_splits is 0, expected a whole number from 2"),
+        (attacks.u_lira_band, (MODELS, 0.95, 100, 0.5), "seed is 0.5"),
+        (attacks.rmia, (N, N[:5], M, M), r"out has shape \(5,\), expected \(12,\)"),
+        (attacks.rmia, (N, N, M, N), r"out_z has shape \(12,\), expected \(15,\)"),
+        (attacks.rmia, (NAN, N, M, M), "target holds NaN"),
+        (attacks.rmia, (N, N, 2 * M, M), r"target_z is from 0 to 2, expected probabilities in \[0, 1\]"),
+        (attacks.rmia, (N, -N, M, M), "out is from -1 to"),
+        (attacks.rmia, (N, N, M, EMPTY), "out_z has shape"),
+        (attacks.rmia, (N, N, M, M, 1.5), "a is 1.5"),
+        (attacks.rmia, (N, N, M, M, 0.3, 0), "gamma is 0, expected a finite number above 0"),
+        (attacks.epsilon, (MODELS, MODELS[:, :9]), "retrained has shape"),
+        (attacks.epsilon, (MODELS[:0], MODELS), "unlearned has shape"),
+        (attacks.epsilon, (MODELS * np.nan, MODELS), "unlearned holds NaN"),
+        (attacks.epsilon, (MODELS, MODELS, -1e-5), "delta is -1e-05, expected a finite number from 0 to 1"),
+        (attacks.forgetting_quality, (NAN,), "epsilons holds NaN"),
+        (attacks.forgetting_quality, (EMPTY,), "epsilons has shape"),
+        (attacks.forgetting_quality, (-N,), "epsilons are -1 at least, expected none below 0"),
+        (attacks.prototype_attack, (SQUARE, MODELS, SQUARE), r"members has shape \(10, 12\), expected \(N, 2\)"),
+        (attacks.prototype_attack, (SQUARE, SQUARE, MODELS), "others has shape"),
+        (attacks.prototype_attack, (SQUARE[:0], SQUARE, SQUARE), "prototypes has shape"),
+        (attacks.prototype_attack, (SQUARE, SQUARE, SQUARE + np.inf), "others holds NaN or infinity"),
+        (attacks.before_after_attack, (N, M, HALF[0]), r"after has shape \(15,\), expected \(12,\)"),
+        (attacks.before_after_attack, (N, N, HALF[0][:5]), r"left is an array of bool \(5,\), expected bool \(12,\)"),
+        (attacks.before_after_attack, (N, N, [1, 2]), "left is an array of int64"),
+        (attacks.before_after_attack, (N, N, N > 2), "left has 0 True and 12 False, expected at least 1 of each"),
+        (attacks.before_after_attack, (NAN, N, HALF[0]), "before holds NaN or infinity"),
+    ],
+)
+def test_wrong_arguments_are_refused_by_name(call, arguments, message):
+    with pytest.raises(ValueError, match=message):
+        call(*arguments)
 
 
 # --- distances

@@ -34,7 +34,7 @@ def test_a_worker_builds_a_backbone_once(backbone, split):
         pickle.loads(pickled).features(split.test.images[:2]), first.features(split.test.images[:2])
     )
     moved = pickle.loads(pickled).to("meta")
-    assert pickle.loads(pickled).device.type == "cpu" and moved.device.type == "meta"
+    assert pickle.loads(pickled).device == backbone.device and moved.device.type == "meta"
 
 
 def test_the_fingerprint_covers_weights_and_preprocessing(backbone):
@@ -72,7 +72,7 @@ def test_weights_come_from_a_local_file(tmp_path, split):
     theirs = timm.create_model("test_vit")  # with a classifier, as checkpoints are
     save_file(theirs.state_dict(), tmp_path / "w.safetensors")
     model = Backbone.from_timm("test_vit", weights=tmp_path / "w.safetensors")
-    views = model.views(split.test.images[:4])
+    views, theirs = model.views(split.test.images[:4]), theirs.to(model.device)
     with torch.inference_mode():
         expected = theirs.eval().forward_head(theirs.forward_features(views), pre_logits=True)
         torch.testing.assert_close(model(views), expected)
@@ -96,7 +96,7 @@ def test_the_outputs_of_the_stages_come_before_the_feature(name, split):
     np.testing.assert_allclose(all_of_them[:, -model.n_features :], feature, rtol=1e-3, atol=1e-4)  # not shortened
     with torch.inference_mode():
         _, stages = model.model.forward_intermediates(model.views(images))
-    first = stages[0 if len(stages) < 6 else len(stages) // 4 - 1].mean((2, 3)).numpy()
+    first = stages[0 if len(stages) < 6 else len(stages) // 4 - 1].mean((2, 3)).cpu().numpy()
     np.testing.assert_allclose(all_of_them[:, : first.shape[1]], first, rtol=1e-3, atol=1e-4)
     standard = model.standardised(split.public[:80])
     found = standard.features(split.public.images[:80], layers=True).astype(float)
@@ -108,7 +108,7 @@ def test_the_outputs_of_the_stages_come_before_the_feature(name, split):
 def test_views_follow_the_data_config(split):
     model = Backbone.from_timm("test_vit", pretrained=False)
     grey = np.full((2, 3, 40, 60), 200, dtype=np.uint8)
-    views = model.views(grey)
+    views = model.views(grey).cpu()
     mean, std = model.data_config["mean"], model.data_config["std"]
     assert views.shape == (2, 3, model.size, model.size)
     for channel in range(3):
@@ -143,7 +143,7 @@ def test_precision_is_part_of_a_backbone(backbone, split, tmp_path):
         assert again.fingerprint == half.fingerprint
         np.testing.assert_array_equal(again.features(images), rounded)
     assert native_precisions("cpu")[0] == "float32" and set(native_precisions("cpu")) <= set(PRECISIONS)
-    with pytest.raises(ValueError, match="unknown precision 'float8'; one of: float32, bfloat16"):
+    with pytest.raises(ValueError, match="precision is 'float8', expected one of: float32, bfloat16"):
         backbone.at("float8")
 
 
@@ -152,7 +152,7 @@ def test_forgetting_is_exact_in_every_precision_and_the_certificate_names_it(bac
         eraser = LMEraser(backbone.at(precision), HierarchicalClusters(4), Recipe(epochs=1), verbose=False)
         with Store.create(tmp_path / precision, eraser, private[:40], split.public) as store:
             environment = store.forget(private.uids[0]).environment
-            assert environment["precision"] == precision and environment["device"] == "cpu"
+            assert environment["precision"] == precision and environment["device"] == backbone.device.type
             store.verify()
             assert store.eraser.backbone.precision == precision
 

@@ -274,9 +274,9 @@ def test_a_head_may_start_from_its_closed_form(make_eraser, private, split):
     expected = closed_form.head_from_rows(np.c_[x, np.eye(10)[private.labels]], x.shape[1])
     np.testing.assert_allclose(eraser.state_.models[0].weight, 5 * expected[:-1].T, rtol=1e-5, atol=1e-6)
     eraser.verify()
-    with pytest.raises(ValueError, match="unknown head_start 'rigde'; one of: zero, ridge"):
+    with pytest.raises(ValueError, match="head_start is 'rigde', expected one of: zero, ridge"):
         Recipe(head_start="rigde")
-    with pytest.raises(ValueError, match="unknown recipe 'publised'; one of: default, published"):
+    with pytest.raises(ValueError, match="name is 'publised', expected one of: default, published"):
         named_recipe("publised")
     assert named_recipe("published", epochs=3) == Recipe.published(epochs=3)
 

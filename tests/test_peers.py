@@ -1,6 +1,7 @@
 """Peers: exact ones are exact, approximate ones do what their formula says, shadow models are the method's own."""
 
 import itertools
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -9,6 +10,7 @@ import torch.nn.functional as F
 from scipy.special import softmax
 
 from lmeraser_kit import HashClusters, HierarchicalClusters, LMEraser, Recipe, SingleCluster, closed_form, distances
+from lmeraser_kit import shadows as shadow_module
 from lmeraser_kit.approximate import APPROXIMATE, newton_removal, relearn_steps, salun, ssd, unlearn
 from lmeraser_kit.baselines import METHODS, build_method
 from lmeraser_kit.files import StoreError
@@ -93,7 +95,7 @@ def test_the_ridge_head_is_the_solution_over_all_samples(layers, shards, mirrore
     gram = x.T @ x
     l2 = 0.01 * np.trace(gram) / len(gram)
     expected = np.linalg.solve(gram + l2 * np.eye(len(gram)), x.T @ np.eye(10)[private.labels])
-    np.testing.assert_allclose(ridge.head(), expected, rtol=1e-5, atol=1e-7)
+    np.testing.assert_allclose(ridge.head(), expected, rtol=1e-5, atol=1e-6)  # features are float32
     assert ridge.forward_passes == 1 + mirrored
     receipt = ridge.forget(private.uids[0])
     assert len(receipt.clusters_tuned) == 1 and ridge.score(split.test) > (0.4 if mirrored else 0.5)
@@ -125,7 +127,7 @@ def test_statistics_of_other_features_have_other_addresses(backbone, private):
 
 
 def test_a_negative_weight_of_the_clusters_own_heads_is_refused(backbone, private):
-    with pytest.raises(ValueError, match="local is -1, expected a finite number, at least 0"):
+    with pytest.raises(ValueError, match="local is -1, expected a finite number from 0"):
         RidgeEraser(backbone, local=-1, verbose=False).fit(private)
 
 
@@ -192,7 +194,7 @@ def test_what_each_loss_pulls_at(one_head, private):
     problem = Problem(one_head, private.uids[:12].tolist())
 
     def loss(parameters, part):
-        return distances.cross_entropy(problem.predict(parameters, part), part.labels.numpy()).mean()
+        return distances.cross_entropy(problem.predict(parameters, part), part.labels.cpu().numpy()).mean()
 
     start = {part: loss(problem.start, getattr(problem, part)) for part in ("forget", "retain")}
     assert loss(unlearn("fine-tune", problem)[0], problem.retain) < start["retain"]
@@ -223,8 +225,8 @@ def test_newton_removal_is_exact_where_the_loss_is_minimal(one_head, private):
     problem, l2 = Problem(one_head, private.uids[:1].tolist()), 1e-2
 
     def minimum(parts):
-        x = torch.cat([part.inputs for part in parts]).double()
-        y = torch.cat([part.labels for part in parts])
+        x = torch.cat([part.inputs for part in parts]).double().cpu()
+        y = torch.cat([part.labels for part in parts]).cpu()
         w = torch.zeros(10, x.shape[1] + 1, dtype=torch.float64, requires_grad=True)
         x = torch.cat([x, torch.ones(len(x), 1, dtype=torch.float64)], 1)
         optimiser = torch.optim.LBFGS([w], max_iter=500, tolerance_grad=1e-12, line_search_fn="strong_wolfe")
@@ -281,3 +283,109 @@ def test_shadow_models_are_the_methods_own_and_are_kept(backbone, private, split
     again = shadow_logits(backbone, private, inside, split.test[:20], recipe, **options)
     assert all((again[name] == found[name]).all() for name in found)
     assert kept == {path: path.stat().st_mtime_ns for path in tmp_path.iterdir()}  # resumed, not done again
+
+
+@pytest.fixture
+def models_fitted(backbone, private, split, tmp_path, monkeypatch):
+    """The arguments of a call of shadow_logits that keeps its model, and how many models another call has to fit."""
+    built = []
+    monkeypatch.setattr(shadow_module, "build_method", lambda *a, **k: built.append(a) or build_method(*a, **k))
+    first = {
+        "backbone": backbone,
+        "pool": private[:20],
+        "inside": np.arange(20)[None] % 3 > 0,
+        "ask": split.test[:5],
+        "recipe": Recipe(prompt="none", epochs=1),
+        "method": "one head",
+        "n_clusters": 1,
+        "public": split.public[:30],
+        "seed": 7,
+        "forget": private.uids[[1, 2]].tolist(),
+        "approximate": {"newton": 1.0, "ssd": 2.0},
+    }
+
+    def count(**changes):
+        built.clear()
+        shadow_logits(**first | changes, folder=tmp_path)
+        return len(built)
+
+    assert count() == 1
+    return first, count
+
+
+OTHERS = {
+    "a pixel": lambda a: {
+        "pool": replace(a["pool"], images=a["pool"].images ^ (np.arange(20) == 4)[:, None, None, None])
+    },
+    "a label": lambda a: {"pool": replace(a["pool"], labels=(a["pool"].labels + (np.arange(20) == 4)) % 10)},
+    "a uid": lambda a: {"pool": replace(a["pool"], uids=np.where(np.arange(20) == 4, "new", a["pool"].uids))},
+    "number of classes": lambda a: {"public": replace(a["public"], n_classes=11)},
+    "who is inside": lambda a: {"inside": a["inside"] | (np.arange(20) == 0)},
+    "who is asked": lambda a: {"ask": a["ask"][:4]},
+    "the order of who is asked": lambda a: {"ask": a["ask"][np.arange(5)[::-1]]},
+    "public samples": lambda a: {"public": a["public"][:29]},
+    "no public samples": lambda a: {"public": None},
+    "the method": lambda a: {"method": "hashed clusters"},
+    "number of clusters": lambda a: {"n_clusters": 2},
+    "the recipe": lambda a: {"recipe": replace(a["recipe"], head_lr=0.2)},
+    "the seed": lambda a: {"seed": 8},
+    "fewer leave": lambda a: {"forget": a["forget"][:1]},
+    "a name in place of two": lambda a: {"forget": [a["pool"].uids[4]]},
+    "nobody leaves": lambda a: {"forget": None, "approximate": None},
+    "a strength": lambda a: {"approximate": {"newton": 1.0, "ssd": 1.0}},
+    "strengths the other way round": lambda a: {"approximate": {"newton": 2.0, "ssd": 1.0}},
+    "fewer methods": lambda a: {"approximate": {"newton": 1.0}},
+    "the backbone": lambda a: {"backbone": a["backbone"].at("bfloat16")},
+}
+SAME = {
+    "nothing": lambda a: {},
+    "forget in another order": lambda a: {"forget": a["forget"][::-1]},
+    "forget as an array": lambda a: {"forget": np.array(a["forget"])},
+    "methods in another order": lambda a: {"approximate": dict(reversed(a["approximate"].items()))},
+    "a whole strength": lambda a: {"approximate": {"newton": 1, "ssd": np.float64(2)}},
+    "NumPy's numbers": lambda a: {"seed": np.int64(7), "n_clusters": np.int32(1)},
+    "the recipe again": lambda a: {"recipe": Recipe(prompt="none", epochs=np.int64(1))},
+    "the pool in another order": lambda a: {"pool": a["pool"][::-1], "inside": a["inside"][:, ::-1]},
+    "public samples in another order": lambda a: {"public": a["public"][::-1]},
+    "workers": lambda a: {"n_jobs": 1},
+}
+
+
+@pytest.mark.parametrize("what", OTHERS)
+def test_kept_shadow_logits_are_not_those_of_other_models(what, models_fitted):
+    first, count = models_fitted
+    assert count(**OTHERS[what](first)) == 1
+
+
+@pytest.mark.parametrize("what", SAME)
+def test_kept_shadow_logits_are_found_again(what, models_fitted):
+    first, count = models_fitted
+    assert count(**SAME[what](first)) == 0
+
+
+def test_kept_shadow_logits_are_those_of_this_code_and_this_machine(models_fitted, monkeypatch):
+    _, count = models_fitted
+    here = shadow_module.environment("cpu", threads=1)
+    monkeypatch.setattr(shadow_module, "environment", lambda *_, **__: here | {"kit": "changed"})
+    assert "kit" in here and count() == 1 and count() == 0
+
+
+def test_wrong_arguments_of_shadow_models_are_refused_before_any_is_fitted(models_fitted):
+    first, count = models_fitted
+    for changes, message in (
+        ({"inside": first["inside"].astype(int)}, "inside is an array of int64"),
+        ({"inside": first["inside"][:, :19]}, r"expected bool \(n_models, 20\)"),
+        ({"inside": first["inside"] & False}, "a sample in each model"),
+        ({"forget": [first["pool"].uids[0]]}, "lacks samples that it is to forget"),
+        ({"forget": ["nobody"]}, "unknown uid 'nobody'"),
+        ({"forget": None}, "approximate methods need forget"),
+        ({"approximate": {"newton": -1}}, "strength of newton is -1"),
+        ({"approximate": {"newto": 1}}, "Did you mean 'newton'"),
+        ({"method": "one heads"}, "Did you mean 'one head'"),
+        ({"n_clusters": 0}, "n_clusters is 0"),
+        ({"seed": 0.5}, "seed is 0.5"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            count(**changes)
+    with pytest.raises(ValueError, match="n_models is 0"):
+        halves(0, 4, seed=0)

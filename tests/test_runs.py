@@ -149,8 +149,9 @@ def test_tables_of_many_runs_are_joined(tmp_path):
     assert results.collect(tmp_path, "count", only=["count/seed-2"]).empty  # a run of an older grid does not count
 
 
+@pytest.mark.committed
 def test_the_report_makes_the_committed_tables_from_the_committed_runs(tmp_path):
-    committed = results.PROJECT / "results" / "fashion-mnist"  # without 04_unlearning
+    committed = results.PROJECT / "results" / "reference" / "fashion-mnist"  # without 04_unlearning
     shutil.copytree(committed / "runs" / "10_frontier", tmp_path / "runs" / "10_frontier")
     report = results.PROJECT / "notebooks" / "05_report.ipynb"
     runs.run_notebook(report, tmp_path / "runs" / "05_report" / "only", {"profile": str(tmp_path)})

@@ -45,7 +45,7 @@ def test_a_digest_covers_uid_label_and_pixels():
         ({"images": np.zeros((6, 4, 4), dtype=np.uint8)}, r"\(N, C, H, W\)"),
         ({"images": np.zeros((6, 2, 4, 4), dtype=np.uint8)}, "C = 1 or 3"),
         ({"images": np.zeros((6, 1, 0, 4), dtype=np.uint8)}, "no pixels"),
-        ({"labels": np.zeros(5)}, "6 images"),
+        ({"labels": np.zeros(5)}, "one for each of the 6 samples"),
         ({"labels": np.full(6, -1)}, "label -1 of uid 's0' is outside"),
         ({"labels": np.arange(6), "n_classes": 4}, "label 4 of uid 's4' is outside the range 0 to 3"),
         ({"labels": np.array([0, 1, np.nan, 0, 0, 0])}, "whole numbers"),

@@ -16,7 +16,7 @@ def through(model, views):
     views = views.clone().requires_grad_(True)
     with FlopCounterMode(display=False) as counter, exact_arithmetic(1):
         feature = model(views)
-        (feature * torch.linspace(-1, 1, feature.shape[1])).sum().backward()
+        (feature * torch.linspace(-1, 1, feature.shape[1], device=feature.device)).sum().backward()
     return feature.detach(), views.grad, counter.get_total_flops()
 
 
@@ -25,14 +25,14 @@ def through(model, views):
 def test_a_shortened_model_gives_the_same_feature_and_gradient(name, precision, tolerance):
     backbone = untrained(name).at(precision)
     views = torch.randn(3, 3, backbone.size, backbone.size, generator=torch.Generator().manual_seed(0))
-    views = views.to(next(backbone.model.parameters()).dtype)
+    views = views.to(next(backbone.model.parameters()))
     for theirs, ours in zip(through(backbone.model, views)[:2], through(backbone.short, views)[:2], strict=True):
         assert float((theirs - ours).abs().max()) <= tolerance * float(theirs.abs().max())
 
 
 def test_it_saves_work_and_shares_the_weights():
     backbone = untrained("test_vit")
-    views = torch.randn(2, 3, backbone.size, backbone.size)
+    views = torch.randn(2, 3, backbone.size, backbone.size, device=backbone.device)
     whole, short = through(backbone.model, views), through(backbone.short, views)
     block = sum(w.numel() for w in backbone.model.blocks[-1].parameters()) / sum(
         w.numel() for w in backbone.model.blocks.parameters()

@@ -1,0 +1,105 @@
+"""`make reproduce`: one profile through Snakemake, stopped and taken up again at will, and how it agrees.
+
+SET='{seed: [0]}' python -m lmeraser_kit.reproduce quick --name mine --cores 2
+"""
+
+from __future__ import annotations
+
+import argparse
+import fcntl
+import os
+import re
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import yaml
+
+from lmeraser_kit import agreement, runs
+from lmeraser_kit.results import PROJECT, manifests
+
+TAKEN = {"reference", "lab", "benchmarks"}  # folders below results/ that are no run's
+
+
+def planned_runs(profile: str, changes: str = "{}") -> dict[tuple[str, str], dict]:
+    """The runs of a profile, with other values for parameters.
+
+    Args:
+        profile: A file's name in workflow/config.
+        changes: Names and values as YAML, such as `{seed: [0]}`.
+
+    Raises:
+        ValueError: If there is no such profile, or as for `runs.plan` and `runs.changed`.
+    """
+    path = PROJECT / "workflow" / "config" / f"{profile}.yaml"
+    if not path.is_file():
+        raise ValueError(f"unknown profile {profile!r}; one of: {', '.join(runs.profiles())}")
+    try:
+        return runs.plan(runs.changed(yaml.safe_load(path.read_text()), yaml.safe_load(changes) or {}))
+    except (ValueError, yaml.YAMLError) as error:
+        raise ValueError(f"{profile}: {error}") from error
+
+
+def run_folder(name: str) -> Path:
+    """Where a profile's run goes. Raises ValueError for a name that is another folder's, or no plain name."""
+    if name in TAKEN or not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_.-]*", name):
+        raise ValueError(f"NAME is {name!r}, expected letters, digits, '-', '_' and '.', and none of {sorted(TAKEN)}")
+    return PROJECT / "results" / name
+
+
+def reproduce(profile: str, name: str, cores: int, changes: str) -> int:
+    """Run what is missing of a profile, and say what became of it. Returns an exit status."""
+    plan, root = planned_runs(profile, changes), run_folder(name)
+    stopped = False
+
+    def stop(*_) -> None:  # Snakemake gets the terminal's Ctrl-C, too, and ends its runs
+        nonlocal stopped
+        stopped = True
+
+    before = [signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM)]
+    command = [sys.executable, "-m", "snakemake", "--snakefile", "workflow/Snakefile"]
+    command += ["--config", f"profile={profile}", f"name={name}", "--cores", str(cores)]
+    command += ["--keep-going", "--rerun-incomplete", "--nolock", "--quiet", "rules", "host", "reason"]
+    child = subprocess.Popen(command, cwd=PROJECT, env={**os.environ, "SET": changes})
+    status = child.wait()
+    for number, handler in zip((signal.SIGINT, signal.SIGTERM), before, strict=True):
+        signal.signal(number, handler)
+    finished = {f"{folder.parent.name}/{folder.name}" for folder in manifests(root)}
+    done = sum(f"{notebook}/{run}" in finished for notebook, run in plan)
+    if stopped or status:
+        what = "Stopped" if stopped else "Not finished, see above"
+        print(f"\n{what}: {done} of {len(plan)} runs are done, and stay done; the same command goes on with the rest.")
+        return 130 if stopped else status
+    print("\n".join(agreement.report(root, profile)[1]))
+    print(f"The report: {(root / 'report.html').relative_to(PROJECT)}")
+    return 0
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """The command line; one call at a time in a folder (the lock is the kernel's: a killed call leaves none)."""
+    parser = argparse.ArgumentParser(prog="python -m lmeraser_kit.reproduce", description="Run a profile.")
+    parser.add_argument("profile")
+    parser.add_argument("--name", help="the folder below results/; by default the profile's name")
+    parser.add_argument("--cores", default="1", help="runs at a time")
+    options = parser.parse_args(arguments)
+    lock = PROJECT / ".snakemake" / "reproduce.lock"
+    lock.parent.mkdir(exist_ok=True)
+    with open(lock, "w") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            print("Another make reproduce is at work in this folder: wait for it, or stop it.", file=sys.stderr)
+            return 1
+        try:
+            if not options.cores.isdigit() or int(options.cores) < 1:
+                raise ValueError(f"CORES is {options.cores!r}, expected a whole number from 1")
+            changes = os.environ.get("SET") or "{}"
+            return reproduce(options.profile, options.name or options.profile, int(options.cores), changes)
+        except ValueError as error:
+            print(error, file=sys.stderr)
+            return 2
+
+
+if __name__ == "__main__":
+    sys.exit(main())

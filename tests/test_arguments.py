@@ -1,0 +1,713 @@
+"""No wrong answer without a word: a wrong argument is one ValueError of the kit's own, before anything is computed.
+
+`calls` has every public function with right arguments, TABLE the wrong values of each. To cover another
+module, name it in MODULES; `test_every_argument_has_a_row` says what is missing.
+"""
+
+import inspect
+import math
+import traceback
+import warnings
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import psutil
+import pytest
+import sklearn
+import torch
+from conftest import TINY
+
+import lmeraser_kit
+from lmeraser_kit import (
+    Backbone,
+    HashClusters,
+    HierarchicalClusters,
+    HyperplaneClusters,
+    LMEraser,
+    Recipe,
+    RidgeEraser,
+    Samples,
+    SingleCluster,
+    approximate,
+    baselines,
+    closed_form,
+    clustering,
+    datasets,
+    distances,
+    metrics,
+    pretraining,
+    problem,
+    prompts,
+    recipe,
+    samples,
+    training,
+)
+
+MODULES = [approximate, baselines, closed_form, clustering, datasets, distances, metrics, pretraining, problem, prompts]
+MODULES += [recipe, samples, training]
+KIT = str(Path(lmeraser_kit.__file__).parent)
+
+NAN, INF = math.nan, math.inf
+SEED = [0.5, "3", None, True, -1, NAN, 2**63, 3.0]
+WHOLE = [0, -1, 2.5, 3.0, "3", None, True, NAN]  # from 1
+FROM_0 = [-1, 2.5, "3", None, True, NAN]
+NUMBER = [-1, "x", None, True, NAN, INF, 1j, np.array([1.0]), 10**400]  # from 0
+ABOVE_0 = [*NUMBER, 0]
+SHARE = [-1, 0, 1.5, "x", None, True, NAN, INF]  # in (0, 1]
+FLAG = [1, 0, "True", None, NAN]
+CHOICE = ["no such name", 3, None, ["frame"], True]
+PATH = [3, None, 0.5, ["data"]]
+DEVICE = ["cudaa", "cuda:77", "gpu", 0.5]
+ARRAY = [
+    None,
+    "x",
+    3,
+    [["a", "b"]],
+    [[1.0], [1.0, 2.0]],
+    {"a": 1},
+    [[NAN, 1.0], [0.0, 1.0]],
+    np.ma.masked_equal([[1]], 1),
+]
+LABELS = [0.5, [0.5, 1], [NAN, 1], ["cat", "dog"], [None, 1], [[1, 0], [0, 1]], [1], [0, 1, 0], [-1, 0], [1j, 0]]
+LABELS += [[b"1", b"0"], np.array(["2020", "2021"], "M8[Y]"), {"a": 1}, "01"]
+UIDS = [None, 0.5, True, b"s1", {"s1": 1}, [0.5], [None], [NAN], [b"s1"], [["s1", "s2"]], [True], [""], ["a", NAN]]
+UIDS += [np.array([["s0", "s1"], ["s2", "s3"]]), pd.DataFrame({"uid": ["s1"]}), np.array(["2020"], "M8[Y]"), object()]
+ASKED = [*UIDS, ["s1", "s1"], "nobody", ["s1", "nobody"], np.array([True] * 6)]
+KEYS = [None, "x", [1, 2, 3, 4, 5, 6], np.arange(6), np.zeros((6, 1), np.uint64), np.arange(6.0)]
+SIZES = [[], [0, 0], [-1, 3], [2.5], [NAN], ["3"], "33", None, 3, [True], [[1, 2]], [1j]]
+COLUMNS = ["nothing", ["nothing"], 3, None, [["method"]]]
+FRAME = [None, 3, [1, 2], {"accuracy": [1]}, pd.DataFrame({"a": [1]})]
+LOGITS = [
+    None,
+    "x",
+    np.zeros(3),
+    np.zeros((2, 0)),
+    np.zeros((0, 3)),
+    [[NAN, 0, 1], [0, 0, 1]],
+    [[INF, 0, 1], [0, 0, 1]],
+]
+LOGITS += [[[-INF] * 3, [0, 0, 1]], [["a", "b", "c"]] * 2, [[True, False, False]] * 2, [[1.0], [1.0, 2.0]]]
+NOT_SAMPLES = [None, "digits", np.zeros((2, 1, 4, 4), np.uint8), 3, []]
+LIMITS = [[1, 2], [1, 2, 3, 4], [-1, 0, 0], [0.5, 0, 0], ["1", 0, 0], "abc", "000", 3, [True, 0, 0], [10**6, 0, 0], {}]
+ENTRIES = [None, 3, {"weight": "x"}, {"nothing": torch.zeros(1)}, {"weight": torch.zeros(2, 2)}]
+STRENGTH = [0, -1, NAN, INF, "x", None, True]
+LABELS_OF_PARTS = [dict.fromkeys(distances.PARTS, wrong) for wrong in ([0.5, 1], [NAN, 1], ["cat", "dog"], [1], [0, 3])]
+LOGITS_OF_PARTS = [dict.fromkeys(distances.PARTS, wrong) for wrong in LOGITS]
+SHARES = [None, 3, {}, {"UA": 0.5}, dict.fromkeys(["UA", "RA", "TA", "MIA"], NAN), dict.fromkeys(["UA", "RA", "TA"], 2)]
+
+# (function, argument, wrong values, what the message says besides the argument's name)
+TABLE = [
+    # samples
+    ("samples.Samples", "images", [None, "x", 3, [], [[1]], np.zeros((6, 1, 4, 4)), np.zeros((6, 1, 4, 4), bool)], ""),
+    ("samples.Samples", "images", [np.zeros((6, 2, 4, 4), np.uint8), np.zeros((6, 1, 4, 0), np.uint8)], ""),
+    ("samples.Samples", "images", [np.zeros((6, 1, 4, 4), object), [np.zeros((1, 4, 4)), np.zeros((1, 5, 5))]], ""),
+    ("samples.Samples", "images", [torch.zeros(6, 1, 4, 4), torch.zeros(6, 1, 4, 4, device="meta"), [["a"]]], ""),
+    ("samples.Samples", "images", [np.zeros((5, 1, 4, 4), np.uint8)], "expected one for each"),
+    ("samples.Samples", "labels", [*LABELS, [0, 1, 2, 0, 1, 3], [0, 1, 2, 0, 1, -1], [True] * 6], "label"),
+    ("samples.Samples", "labels", [[0, 1, 2, 0, 1, "x"], [0, 1, 2, 0, 1, 0.5], [0, 1, 2, 0, 1, 10**30]], "uid 's5'"),
+    ("samples.Samples", "labels", [np.eye(6, 3)], "argmax"),
+    ("samples.Samples", "uids", [*UIDS, ["a"] * 6, ["a"] * 5, ["\ud800", *"bcdef"], [*"abcde", None]], "uid"),
+    ("samples.Samples", "n_classes", [0, -1, 2.5, "3", True, NAN, 10**7], ""),
+    ("samples.Samples", "n_classes", [2], "label 2 of uid 's2' is outside the range 0 to 1"),
+    (
+        "samples.Samples[]",
+        "index",
+        [6, -7, 0.5, None, True, "s1", [0, 9], [0.5], [[0, 1]], [0, 0], (0, 1), {}],
+        "ndex|uid",
+    ),
+    ("samples.Samples[]", "index", [[True] * 5, slice(0.5, 2), slice("a"), slice(0, 3, 0), ..., np.zeros(3)], "ndex"),
+    ("samples.Samples+", "other", [3, None, "s1", []], "expected Samples"),
+    ("samples.Samples.positions", "uids", ASKED, "uid"),
+    ("samples.Samples.without", "uids", ASKED, "uid"),
+    ("samples.concatenate", "parts", [[], None, 3, ["s1"], [None]], "part"),
+    ("samples.named", "uids", ASKED, "uid"),
+    ("samples.class_labels", "labels", [*LABELS, [2, 0]], "label"),
+    (
+        "samples.digest",
+        "parts",
+        [np.arange(3), {"a"}, torch.zeros(2), object(), pd.Series([1]), memoryview(b"a")],
+        "part",
+    ),
+    ("samples.keyed_uniform", "purpose", [None, 3, "", b"a"], ""),
+    ("samples.keyed_uniform", "seed", SEED, ""),
+    ("samples.keyed_uniform", "keys", KEYS, ""),
+    ("samples.keyed_uniform", "epoch", FROM_0, ""),
+    ("samples.keyed_uniform", "columns", WHOLE, ""),
+    # clustering
+    ("clustering.HierarchicalClusters", "n_clusters", [*WHOLE[:5], True, NAN, 101], "cluster"),
+    ("clustering.HierarchicalClusters", "distance_threshold", [*NUMBER[:2], *NUMBER[3:], 1.0], ""),
+    ("clustering.HierarchicalClusters", "fit_on", CHOICE, ""),
+    ("clustering.HierarchicalClusters", "linkage", CHOICE, ""),
+    ("clustering.HierarchicalClusters", "fit_size", WHOLE, ""),
+    ("clustering.HierarchicalClusters", "fit_size", [2], "8 clusters cannot be made of 2"),
+    ("clustering.HierarchicalClusters", "max_share", [*SHARE[:4], *SHARE[5:]], ""),
+    ("clustering.HierarchicalClusters", "divide_by", CHOICE, ""),
+    ("clustering.HierarchicalClusters", "softness", NUMBER, ""),
+    ("clustering.HierarchicalClusters", "n_votes", [*WHOLE[:5], True, NAN], ""),
+    ("clustering.HierarchicalClusters.check", "n_samples", FROM_0, ""),
+    ("clustering.HierarchicalClusters.fit", "features", [*ARRAY, np.zeros((5, 2)), np.full((6, 2), INF)], ""),
+    ("clustering.HierarchicalClusters.fit", "keys", KEYS, ""),
+    ("clustering.HierarchicalClusters.assign", "features", [*ARRAY, np.zeros((6, 3)), np.full((6, 2), NAN)], ""),
+    ("clustering.HierarchicalClusters.assign", "keys", KEYS, ""),
+    ("clustering.HierarchicalClusters.votes", "features", [*ARRAY, np.zeros((6, 3)), np.full((6, 2), NAN)], ""),
+    ("clustering.HierarchicalClusters.votes", "available", [None, [], [-1], [2], [0.5], ["0"], [[0]], 0, [NAN]], ""),
+    ("clustering.HyperplaneClusters", "n_bits", [*WHOLE, 21], ""),
+    ("clustering.HyperplaneClusters", "seed", SEED, ""),
+    ("clustering.HyperplaneClusters.check", "n_samples", FROM_0, ""),
+    ("clustering.HyperplaneClusters.assign", "features", ARRAY, ""),
+    ("clustering.HyperplaneClusters.votes", "features", ARRAY, ""),
+    ("clustering.HyperplaneClusters.votes", "available", [None, [], [-1], [8], [0.5], ["0"], [[0]]], ""),
+    ("clustering.HashClusters", "n_clusters", WHOLE, ""),
+    ("clustering.HashClusters", "vote", CHOICE, ""),
+    ("clustering.HashClusters.check", "n_samples", FROM_0, ""),
+    ("clustering.HashClusters.assign", "keys", KEYS, ""),
+    ("clustering.HashClusters.votes", "available", [None, [], [-1], [8], [0.5], ["0"], [[0]]], ""),
+    # recipe
+    *(("recipe.Recipe", name, CHOICE, "") for name in ("prompt", "optimiser", "head_start")),
+    *(
+        ("recipe.Recipe", name, [0, 2.5, "3", None, True, NAN, INF, 1j, np.bool_(True)], "")
+        for name in ("epochs", "slices", "batch_size", "min_batches")
+    ),
+    *(("recipe.Recipe", name, NUMBER, "") for name in ("prompt_lr", "head_lr", "prompt_std", "weight_decay", "rotate")),
+    *(("recipe.Recipe", name, [*NUMBER, 1], "") for name in ("momentum", "warmup", "zoom")),
+    ("recipe.Recipe", "prompt_size", SHARE, ""),
+    ("recipe.Recipe", "shift", [*NUMBER, 1.5], ""),
+    ("recipe.Recipe", "flip", FLAG, ""),
+    ("recipe.Recipe.published", "changes", [{"epochs": 0}, {"prompt": "ring"}], "Recipe"),
+    ("recipe.Recipe.batch_of", "n", FROM_0, "n is"),
+    ("recipe.Recipe.slices_of", "keys", KEYS, ""),
+    ("recipe.Recipe.slices_of", "seed", SEED, ""),
+    ("recipe.Recipe.mask", "size", WHOLE, ""),
+    ("recipe.Recipe.mask", "seed", SEED, ""),
+    ("recipe.named_recipe", "name", [*CHOICE, "publised"], "expected one of: default, published"),
+    ("recipe.named_recipe", "changes", [{"epoch": 3}, {"epochs": 0}], "epoch"),
+    ("recipe.optimiser_for", "recipe", [None, "default", {}, Recipe], ""),
+    ("recipe.optimiser_for", "parameters", [None, {}, {"weight": torch.zeros(1, 1)}, []], ""),
+    ("recipe.optimiser_for", "share", NUMBER, ""),
+    # prompts
+    ("prompts.prompt_mask", "kind", CHOICE, ""),
+    ("prompts.prompt_mask", "share", [*SHARE, 2], ""),
+    ("prompts.prompt_mask", "size", WHOLE, ""),
+    ("prompts.prompt_mask", "seed", SEED, ""),
+    ("prompts.prompt_canvas", "prompt", [None, "x", np.zeros((3, 7)), torch.zeros(3, 6), torch.zeros(7), 3], ""),
+    ("prompts.prompt_canvas", "mask", [None, "x", np.ones((4, 4)), np.ones(4, bool), torch.ones(4, 4)], ""),
+    ("prompts.prompt_canvas", "mask", [np.ones((4, 4), bool)], "expected (..., 3, 16) for the mask"),
+    # metrics
+    *(
+        (f"metrics.{name}", "sizes", SIZES, "")
+        for name in ("expected_request_cost", "expected_batch_cost", "expected_clusters_touched", "cost_factors")
+    ),
+    ("metrics.expected_request_cost", "epochs", WHOLE, ""),
+    ("metrics.expected_batch_cost", "epochs", WHOLE, ""),
+    ("metrics.expected_batch_cost", "n_requests", [*FROM_0, 15], ""),
+    ("metrics.expected_clusters_touched", "n_requests", NUMBER, ""),
+    ("metrics.slice_cost_share", "slices", [0, -1, 0.5, "3", None, True, NAN, INF, [0, 1]], ""),
+    ("metrics.poisson_stream", "uids", [*UIDS[:4], *UIDS[5:], ["a", "a"]], "uid"),
+    ("metrics.poisson_stream", "rate", ABOVE_0, ""),
+    ("metrics.poisson_stream", "seed", SEED, ""),
+    ("metrics.in_windows", "stream", FRAME, "frame|column"),
+    ("metrics.in_windows", "stream", [pd.DataFrame({"time": [t], "uid": ["a"]}) for t in (NAN, -1.0, "x")], "time"),
+    ("metrics.in_windows", "width", [*ABOVE_0, 1e-300], ""),
+    ("metrics.ci95", "values", [None, 3, "12", ["a"], [[1, 2], [3, 4]], [1j, 2], [[1], [1, 2]]], ""),
+    ("metrics.summarise", "frame", FRAME, "frame|column"),
+    ("metrics.summarise", "by", [*COLUMNS, []], "by|column"),
+    ("metrics.summarise", "values", [*COLUMNS, ["method"]], "values|column"),
+    ("metrics.against_undivided", "frame", FRAME, "frame|column"),
+    (
+        "metrics.readable",
+        "table",
+        [*FRAME[:4], pd.DataFrame({"a_mean": [1]}), pd.DataFrame({"a_mean": ["x"], "a_ci95": [1]})],
+        "table|frame|column",
+    ),
+    ("metrics.readable", "digits", FROM_0, ""),
+    # distances
+    *((f"distances.{name}", "logits", LOGITS, "") for name in ("accuracy", "cross_entropy")),
+    ("distances.margin", "logits", [x for x in LOGITS if not (isinstance(x, np.ndarray) and x.ndim == 3)], ""),
+    *((f"distances.{name}", "labels", [*LABELS, [0, 3]], "label") for name in ("accuracy", "cross_entropy", "margin")),
+    ("distances.accuracies", "logits", [None, 3, {}, {"forget": 1}, *LOGITS_OF_PARTS], ""),
+    ("distances.accuracies", "labels", [None, 3, {}, {"forget": 1}, *LABELS_OF_PARTS], "label"),
+    *(("distances.compare", name, [None, 3, {}, *LOGITS_OF_PARTS], "logits") for name in ("unlearned", "retrained")),
+    ("distances.compare", "labels", [None, {}, *LABELS_OF_PARTS], "label"),
+    *(
+        (f"distances.{f}", name, SHARES, "")
+        for f in ("average_gap", "tug_of_war")
+        for name in ("unlearned", "retrained")
+    ),
+    *(
+        (f"distances.{function}", name, [*LOGITS, np.zeros((3, 3)), np.zeros((2, 4))], "")
+        for function in ("kl_divergence", "total_variation")
+        for name in ("unlearned", "retrained")
+    ),
+    ("distances.klom", "unlearned", ARRAY, ""),
+    ("distances.klom", "retrained", [*ARRAY, np.zeros((2, 4)), np.zeros((0, 3))], ""),
+    ("distances.klom", "bins", WHOLE, ""),
+    # training
+    ("training.warmup_cosine", "step", [*FROM_0, 11], ""),
+    ("training.warmup_cosine", "total", FROM_0, ""),
+    ("training.warmup_cosine", "warmup", [*NUMBER, 1.5], ""),
+    (
+        "training.augment",
+        "views",
+        [None, np.zeros((2, 3, 8, 8)), torch.zeros(3, 8, 8), torch.zeros(2, 3, 8, 8).int()],
+        "",
+    ),
+    ("training.augment", "draws", [None, "x", np.zeros((2, 4)), np.zeros((3, 5)), np.full((2, 5), NAN)], ""),
+    ("training.augment", "shift", [*NUMBER, 1.5], ""),
+    ("training.augment", "rotate", NUMBER, ""),
+    ("training.augment", "zoom", [*NUMBER, 1], ""),
+    ("training.augment", "flip", FLAG, ""),
+    ("training.minibatches", "keys", [*KEYS, np.zeros(0, np.uint64)], ""),
+    ("training.minibatches", "seed", SEED, ""),
+    ("training.minibatches", "epoch", FROM_0, ""),
+    ("training.minibatches", "batch_size", WHOLE, ""),
+    ("training.train", "loss_of", [None, 3, "x"], ""),
+    ("training.train", "optimiser", [None, "adamw"], ""),
+    ("training.train", "keys", [*KEYS, np.zeros(0, np.uint64)], ""),
+    ("training.train", "epochs", [3, None, [-1], [0.5], ["a"]], "epoch"),
+    ("training.train", "batch_size", WHOLE, ""),
+    ("training.train", "seed", SEED, ""),
+    ("training.train", "warmup", [*NUMBER, 1.5], ""),
+    ("training.train", "micro_batch", WHOLE, ""),
+    # datasets
+    *(("datasets.Split", name, NOT_SAMPLES, "") for name in ("public", "private", "test")),
+    ("datasets.Split", "name", [None, 3, ""], ""),
+    *(("datasets.Split.take", name, [*FROM_0, 10**6], "") for name in ("public", "private", "test")),
+    ("datasets.Split.take", "seed", SEED, ""),
+    ("datasets.dataset_names", "root", PATH, ""),
+    ("datasets.load_dataset", "name", [None, 3, ["digits"]], ""),
+    ("datasets.load_dataset", "name", ["digit", "/paper", "digits/papers", "digits/paper"], "digit|unknown dataset ''"),
+    ("datasets.load_dataset", "seed", SEED, ""),
+    ("datasets.load_dataset", "root", PATH, ""),
+    ("datasets.load_dataset", "limits", LIMITS[:-2], ""),
+    ("datasets.load_dataset", "limits", [[10**6, 0, 0]], "there are"),
+    # pretraining
+    (
+        "pretraining.backbone_for",
+        "name",
+        [None, 3, "", "vit_bas_patch16_224", "test_vit@4", "test_vit@²", "@"],
+        "name|model|backbone",
+    ),
+    ("pretraining.backbone_for", "public", NOT_SAMPLES, ""),
+    ("pretraining.backbone_for", "epochs", FROM_0, ""),
+    ("pretraining.backbone_for", "seed", SEED, ""),
+    ("pretraining.backbone_for", "device", DEVICE, ""),
+    ("pretraining.backbone_for", "precision", CHOICE, ""),
+    ("pretraining.backbone_for", "root", PATH, ""),
+    ("pretraining.timm_name", "name", [None, 3, "", "vit@", "vit@x", "vit@7", "vit@-96", "vit@²"], "backbone|name"),
+    ("pretraining.untrained", "name", [None, 3, "", "test_vi", "test_vit@4"], "name|test_vi"),
+    ("pretraining.untrained", "seed", SEED, ""),
+    ("pretraining.untrained", "device", DEVICE, ""),
+    ("pretraining.untrained", "precision", CHOICE, ""),
+    ("pretraining.from_timm", "name", [None, 3, "", "test_vi", "test_vit@4"], "name|test_vi"),
+    ("pretraining.from_timm", "pretrained", FLAG, ""),
+    ("pretraining.from_timm", "weights", [3, 0.5, ["w"]], ""),
+    ("pretraining.from_timm", "device", DEVICE, ""),
+    ("pretraining.from_timm", "size", [0, 7, 96.5, "96", True], ""),
+    ("pretraining.from_timm", "arguments", [{"nonsense": 3}, {"num_heads": 5}], "the arguments"),
+    ("pretraining.train_vit", "public", NOT_SAMPLES, ""),
+    ("pretraining.train_vit", "epochs", FROM_0, ""),
+    ("pretraining.train_vit", "seed", SEED, ""),
+    ("pretraining.train_vit", "device", DEVICE, ""),
+    ("pretraining.train_vit", "threads", WHOLE, ""),
+    ("pretraining.train_vit", "batch_size", WHOLE, ""),
+    (
+        "pretraining.train_vit",
+        "arguments",
+        [{"depth": 0}, {"width": 3}, {"num_heads": 7}, {"patch_size": 99}],
+        "ViT|depth",
+    ),
+    # baselines
+    ("baselines.build_method", "name", [None, 3, "one promt", ["lmeraser"]], "unknown method"),
+    ("baselines.build_method", "backbone", [None, "small-vit"], ""),
+    ("baselines.build_method", "n_clusters", [*WHOLE, "8"], ""),
+    ("baselines.build_method", "recipe", [None, {}, "default"], ""),
+    ("baselines.build_method", "options", [{"sed": 3}], "seed"),
+    (
+        "baselines.check_methods",
+        "names",
+        ["lmeraser", None, 3, [3], [None], ["nothing"], [["lmeraser"]]],
+        "name|method",
+    ),
+    ("baselines.linear_probe", "features", [*ARRAY, np.zeros((3, 2)), np.zeros(4)], "features|labels"),
+    ("baselines.linear_probe", "labels", [*LABELS, [1, 1, 1, 1]], "label"),
+    ("baselines.linear_probe", "test_features", [*ARRAY, np.zeros((3, 3))], ""),
+    # problem
+    ("problem.Problem", "eraser", [None, "one head"], ""),
+    ("problem.Problem", "uids", [None, 0.5, b"a", "nobody", {"a": 1}, [True]], "uid"),
+    ("problem.Problem.part", "samples", NOT_SAMPLES, ""),
+    # approximate
+    *((f"approximate.{f.__name__}", "problem", [None, "one head"], "") for f in approximate.APPROXIMATE.values()),
+    *((f"approximate.{f.__name__}", "strength", STRENGTH, "") for f in approximate.APPROXIMATE.values()),
+    *(
+        (f"approximate.{name}", "epochs", WHOLE, "")
+        for name in ("fine_tune", "gradient_ascent", "neg_grad_plus", "random_label", "salun", "scrub")
+    ),
+    ("approximate.neg_grad_plus", "alpha", [*NUMBER, 1.5], ""),
+    ("approximate.random_label", "only", ENTRIES[1:], ""),
+    ("approximate.salun", "share", SHARE, ""),
+    ("approximate.scrub", "ascents", FROM_0, ""),
+    ("approximate.ssd", "alpha", NUMBER, ""),
+    ("approximate.ssd", "lam", NUMBER, ""),
+    ("approximate.newton_removal", "l2", ABOVE_0, ""),
+    ("approximate.unlearn", "name", [None, 3, "salum", ["salun"]], "unknown method"),
+    ("approximate.unlearn", "problem", [None, "one head"], ""),
+    ("approximate.unlearn", "strength", STRENGTH, ""),
+    ("approximate.unlearn", "options", [{"epoch": 3}, {"epochs": 0}], "epoch"),
+    ("approximate.relearn_steps", "problem", [None], ""),
+    ("approximate.relearn_steps", "parameters", [*ENTRIES, {}], ""),
+    ("approximate.relearn_steps", "accuracy", NUMBER, ""),
+    ("approximate.relearn_steps", "most", WHOLE, ""),
+    # closed_form
+    ("closed_form.with_one", "features", [*ARRAY, np.zeros(3)], ""),
+    ("closed_form.sums", "rows", [*ARRAY, np.zeros(3)], ""),
+    ("closed_form.sums", "inputs", [*WHOLE, 5], ""),
+    ("closed_form.head_from_sums", "total", [*ARRAY, np.zeros((3, 3))], ""),
+    ("closed_form.head_from_sums", "l2", ABOVE_0, ""),
+    ("closed_form.head_from_rows", "rows", [*ARRAY, np.zeros((0, 5))], ""),
+    ("closed_form.head_from_rows", "inputs", [*WHOLE, 5], ""),
+    ("closed_form.head_from_rows", "l2", ABOVE_0, ""),
+]
+ANYTHING = {  # arguments without a row, and why
+    "samples.named.held": "the kit's own set or dict of uids",
+    "clustering.HyperplaneClusters.assign.keys": "this partition does not look at them",
+    "clustering.HashClusters.assign.features": "this partition does not look at them",
+    "clustering.HashClusters.votes.features": "this partition does not look at them",
+    "clustering.SingleCluster.check.n_samples": "one cluster always makes sense",
+    "baselines.check_methods.known": "the kit's own table of names",
+    "baselines.check_methods.what": "a word for the message",
+    **{f"problem.Part.{name}": "made by Problem.part" for name in ("inputs", "labels", "keys")},
+    "problem.Part.batches.seed": "checked by minibatches",
+    "problem.Part.batches.epoch": "checked by minibatches",
+    **{
+        f"problem.Problem.{name}": "what the methods hand on, of what Problem has made"
+        for name in ("embed.parameters", "embed.inputs", "logits.parameters", "logits.inputs", "predict.parameters")
+    },
+    "problem.Problem.predict.part": "made by Problem.part",
+    "problem.Problem.optimiser.parameters": "checked by optimiser_for",
+    "problem.Problem.optimiser.share": "checked by optimiser_for",
+}
+
+
+def six(**changes):
+    images = np.arange(6 * 16, dtype=np.uint8).reshape(6, 1, 4, 4)
+    return {
+        "images": images,
+        "labels": [0, 1, 2, 0, 1, 2],
+        "uids": [f"s{i}" for i in range(6)],
+        "n_classes": 3,
+    } | changes
+
+
+def packed(function, name):
+    """A function that takes its ** arguments as one dict, like those of the table."""
+    return lambda **given: function(**{k: v for k, v in given.items() if k != name}, **given[name])
+
+
+@pytest.fixture(scope="module")
+def calls(backbone, split, private, tmp_path_factory):
+    """Every public function by its name in the table, with right arguments."""
+    few, keys = Samples(**six()), Samples(**six()).keys
+    rng, root = np.random.default_rng(0), tmp_path_factory.mktemp("data")
+    features, logits, labels = rng.normal(size=(6, 2)), rng.normal(size=(2, 3)), [0, 1]
+    parts = {name: dict.fromkeys(distances.PARTS, value) for name, value in (("logits", logits), ("labels", labels))}
+    shares = dict.fromkeys(["UA", "RA", "TA", "MIA"], 0.5)
+    prototypes = HierarchicalClusters(2).fit(features, keys)
+    tuned = LMEraser(backbone, SingleCluster(), Recipe(prompt="none", epochs=1), verbose=False).fit(private[:20])
+    leaving = problem.Problem(tuned, private.uids[:4])
+    runs = pd.DataFrame({"method": ["one head"] * 2, "n_clusters": 1, "seed": [0, 1], "accuracy": [0.5, 0.7]})
+    weight = {"weight": torch.zeros(3, 2, requires_grad=True), "bias": torch.zeros(3, requires_grad=True)}
+    rows, public = np.c_[features, np.eye(3)[[0, 1, 2, 0, 1, 2]]], split.public[:4]
+    descent = torch.optim.SGD(list(weight.values()), lr=0.1)
+    methods = {f"approximate.{f.__name__}": (f, {"problem": leaving}) for f in approximate.APPROXIMATE.values()}
+    for function, right in methods.values():
+        right |= {"epochs": 1} if "epochs" in inspect.signature(function).parameters else {}
+    return methods | {
+        "samples.Samples": (Samples, six()),
+        "samples.Samples[]": (lambda index: few[index], {"index": 3}),
+        "samples.Samples+": (lambda other: few[:2] + other, {"other": few[2:]}),
+        "samples.Samples.positions": (few.positions, {"uids": "s1"}),
+        "samples.Samples.without": (few.without, {"uids": "s1"}),
+        "samples.concatenate": (samples.concatenate, {"parts": [few]}),
+        "samples.named": (samples.named, {"uids": "s1", "held": set(few.uids.tolist())}),
+        "samples.class_labels": (samples.class_labels, {"labels": [0, 1], "n": 2, "n_classes": 2}),
+        "samples.digest": (lambda parts: samples.digest(parts), {"parts": b"a"}),
+        "samples.keyed_uniform": (samples.keyed_uniform, {"purpose": "a", "seed": 3, "keys": keys, "epoch": 1}),
+        "clustering.HierarchicalClusters": (lambda **changes: HierarchicalClusters(**changes).check(100), {}),
+        "clustering.HierarchicalClusters.check": (HierarchicalClusters(2).check, {"n_samples": 9}),
+        "clustering.HierarchicalClusters.fit": (HierarchicalClusters(2).fit, {"features": features, "keys": keys}),
+        "clustering.HierarchicalClusters.assign": (prototypes.assign, {"features": features, "keys": keys}),
+        "clustering.HierarchicalClusters.votes": (prototypes.votes, {"features": features, "available": np.array([1])}),
+        "clustering.HyperplaneClusters": (lambda **changes: HyperplaneClusters(**changes).check(100), {}),
+        "clustering.HyperplaneClusters.check": (HyperplaneClusters().check, {"n_samples": 9}),
+        "clustering.HyperplaneClusters.assign": (HyperplaneClusters().assign, {"features": features, "keys": None}),
+        "clustering.HyperplaneClusters.votes": (
+            HyperplaneClusters().votes,
+            {"features": features, "available": np.array([1])},
+        ),
+        "clustering.HashClusters": (lambda **changes: HashClusters(**changes).check(100), {}),
+        "clustering.HashClusters.check": (HashClusters(2).check, {"n_samples": 9}),
+        "clustering.HashClusters.assign": (HashClusters().assign, {"features": None, "keys": keys}),
+        "clustering.HashClusters.votes": (HashClusters().votes, {"features": None, "available": np.array([1])}),
+        "recipe.Recipe": (Recipe, {}),
+        "recipe.Recipe.published": (packed(Recipe.published, "changes"), {"changes": {"epochs": 3}}),
+        "recipe.Recipe.batch_of": (Recipe().batch_of, {"n": 3}),
+        "recipe.Recipe.slices_of": (Recipe(slices=3).slices_of, {"keys": keys, "seed": 3}),
+        "recipe.Recipe.mask": (Recipe(prompt="random-patch").mask, {"size": 16, "seed": 3}),
+        "recipe.named_recipe": (packed(recipe.named_recipe, "changes"), {"name": "default", "changes": {}}),
+        "recipe.optimiser_for": (recipe.optimiser_for, {"recipe": Recipe(), "parameters": weight, "share": 1.0}),
+        "prompts.prompt_mask": (prompts.prompt_mask, {"kind": "random-patch", "share": 0.2, "size": 16, "seed": 3}),
+        "prompts.prompt_canvas": (prompts.prompt_canvas, {"prompt": torch.ones(3, 10), "mask": np.tri(4, 4, 0) > 0}),
+        "metrics.expected_request_cost": (metrics.expected_request_cost, {"sizes": [7, 1, 4, 2], "epochs": 3}),
+        "metrics.expected_batch_cost": (metrics.expected_batch_cost, {"sizes": [7, 1, 4, 2], "n_requests": 3}),
+        "metrics.expected_clusters_touched": (metrics.expected_clusters_touched, {"sizes": [7, 1], "n_requests": 0.5}),
+        "metrics.slice_cost_share": (metrics.slice_cost_share, {"slices": 3}),
+        "metrics.poisson_stream": (metrics.poisson_stream, {"uids": ["a", "b"], "rate": 1.0, "seed": 3}),
+        "metrics.in_windows": (metrics.in_windows, {"stream": metrics.poisson_stream("ab", 1.0, 3), "width": 2.0}),
+        "metrics.cost_factors": (metrics.cost_factors, {"sizes": [7, 1]}),
+        "metrics.ci95": (metrics.ci95, {"values": [0.5, 0.7]}),
+        "metrics.summarise": (metrics.summarise, {"frame": runs, "by": ["method"], "values": ["accuracy"]}),
+        "metrics.against_undivided": (metrics.against_undivided, {"frame": runs}),
+        "metrics.readable": (metrics.readable, {"table": metrics.summarise(runs, ["method"], ["accuracy"])}),
+        "distances.accuracy": (distances.accuracy, {"logits": logits, "labels": labels}),
+        "distances.accuracies": (distances.accuracies, parts),
+        "distances.compare": (
+            distances.compare,
+            {"unlearned": parts["logits"], "retrained": parts["logits"], "labels": parts["labels"]},
+        ),
+        "distances.average_gap": (distances.average_gap, {"unlearned": shares, "retrained": shares}),
+        "distances.tug_of_war": (distances.tug_of_war, {"unlearned": shares, "retrained": shares}),
+        "distances.kl_divergence": (distances.kl_divergence, {"retrained": logits, "unlearned": logits}),
+        "distances.total_variation": (distances.total_variation, {"retrained": logits, "unlearned": logits}),
+        "distances.cross_entropy": (distances.cross_entropy, {"logits": logits, "labels": labels}),
+        "distances.margin": (distances.margin, {"logits": logits, "labels": labels}),
+        "distances.klom": (distances.klom, {"unlearned": logits, "retrained": logits, "bins": 4}),
+        "training.warmup_cosine": (training.warmup_cosine, {"step": 3, "total": 10, "warmup": 0.2}),
+        "training.augment": (training.augment, {"views": torch.zeros(2, 3, 8, 8), "draws": np.zeros((2, 5))}),
+        "training.minibatches": (
+            lambda **arguments: list(training.minibatches(**arguments)),
+            {"keys": keys, "seed": 3, "epoch": 0, "batch_size": 2},
+        ),
+        "training.train": (
+            training.train,
+            {"loss_of": lambda rows, draws: 0 * weight["weight"].sum() + draws.mean(), "optimiser": descent,
+             "keys": keys, "epochs": [0], "batch_size": 2, "seed": 3, "warmup": 0.2},
+        ),
+        "datasets.Split": (datasets.Split, {"public": few, "private": few, "test": few, "name": "six"}),
+        "datasets.Split.take": (split.take, {"public": 2}),
+        "datasets.dataset_names": (datasets.dataset_names, {"root": root}),
+        "datasets.load_dataset": (datasets.load_dataset, {"name": "digits", "seed": 3, "root": root, "limits": []}),
+        "pretraining.backbone_for": (
+            pretraining.backbone_for,
+            {"name": "small-vit", "public": public, "epochs": 0, "root": root},
+        ),
+        "pretraining.timm_name": (pretraining.timm_name, {"name": "test_vit@96"}),
+        "pretraining.untrained": (pretraining.untrained, {"name": "small-vit", "seed": 3}),
+        "pretraining.from_timm": (
+            packed(pretraining.from_timm, "arguments"),
+            {"name": "test_vit", "pretrained": False, "arguments": {}},
+        ),
+        "pretraining.train_vit": (
+            packed(pretraining.train_vit, "arguments"),
+            {"public": public, "epochs": 0, "seed": 3, "arguments": TINY},
+        ),
+        "baselines.build_method": (
+            packed(baselines.build_method, "options"),
+            {"name": "lmeraser", "backbone": backbone, "n_clusters": 4, "recipe": Recipe(), "options": {"seed": 3}},
+        ),
+        "baselines.check_methods": (baselines.check_methods, {"names": ["lmeraser"]}),
+        "baselines.linear_probe": (
+            baselines.linear_probe,
+            {"features": features[:4], "labels": [0, 1, 1, 0], "test_features": features[4:]},
+        ),
+        "problem.Problem": (problem.Problem, {"eraser": tuned, "uids": []}),
+        "problem.Problem.part": (leaving.part, {"samples": private[:2]}),
+        "approximate.unlearn": (
+            packed(approximate.unlearn, "options"),
+            {"name": "fine-tune", "problem": leaving, "strength": 1.0, "options": {"epochs": 1}},
+        ),
+        "approximate.relearn_steps": (
+            approximate.relearn_steps,
+            {"problem": leaving, "parameters": leaving.start, "accuracy": 0.0, "most": 3},
+        ),
+        "closed_form.with_one": (closed_form.with_one, {"features": features}),
+        "closed_form.sums": (closed_form.sums, {"rows": rows, "inputs": 2}),
+        "closed_form.head_from_sums": (closed_form.head_from_sums, {"total": closed_form.sums(rows, 2), "l2": 0.4}),
+        "closed_form.head_from_rows": (closed_form.head_from_rows, {"rows": rows, "inputs": 2, "l2": 0.4}),
+    }  # fmt: skip
+
+
+def test_right_arguments_are_taken(calls):
+    for function, right in calls.values():
+        function(**right)
+
+
+@pytest.mark.parametrize("function, argument, values, says", TABLE, ids=[f"{row[0]}-{row[1]}" for row in TABLE])
+def test_a_wrong_argument_is_one_clear_error(function, argument, values, says, calls):
+    call, right = calls[function]
+    for wrong in values:
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")
+            try:
+                call(**right | {argument: wrong})
+            except Exception as error:
+                home, text = traceback.extract_tb(error.__traceback__)[-1].filename, f"{wrong!r}: {error!r}"
+                assert isinstance(error, ValueError) and home.startswith(KIT), f"not the kit's own error: {text}"
+                assert any(words in str(error) for words in (says or argument).split("|")), text
+            else:
+                pytest.fail(f"{argument}={wrong!r} was taken")
+
+
+def test_every_argument_has_a_row():
+    rows, missing = {f"{function}.{argument}" for function, argument, *_ in TABLE}, []
+    for module in MODULES:
+        home = module.__name__.rpartition(".")[2]
+        for name, thing in public_members(module).items():
+            for parameter in inspect.signature(thing).parameters.values():
+                missing.append(f"{home}.{name}.{parameter.name}")
+    missing = [argument for argument in missing if not argument.endswith(".self")]
+    assert [argument for argument in missing if argument not in rows | ANYTHING.keys()] == []
+    assert not rows & ANYTHING.keys() and ANYTHING.keys() <= set(missing) | {"samples.class_labels.n"}
+
+
+def public_members(module):
+    """The functions and classes of a module that have names for users, and these classes' methods."""
+    members = {}
+    for name, thing in vars(module).items():
+        if name.startswith("_") or getattr(thing, "__module__", "") != module.__name__ or not callable(thing):
+            continue
+        members[name] = thing
+        methods = vars(thing).items() if inspect.isclass(thing) else ()
+        for method, function in methods:
+            if not method.startswith("_") and (inspect.isfunction(function) or isinstance(function, classmethod)):
+                members[f"{name}.{method}"] = getattr(thing, method)
+    return members
+
+
+# (function, argument, unusual values that are right, the plain value that they mean)
+SEEDED = [function for function, argument, *_ in TABLE if argument == "seed"]
+UNUSUAL = [
+    *((function, "seed", [np.int64(3), np.int32(3)][: 1 + ("train" not in function)], 3) for function in SEEDED),
+    ("samples.Samples", "labels", [[0.0, 1, 2] * 2, [*"012012"], [[0], [1], [2]] * 2, np.array([0, 1, 2] * 2, object)],
+     [0, 1, 2] * 2),
+    ("samples.Samples", "labels", [torch.tensor([0, 1, 2] * 2), pd.Series([0, 1, 2] * 2), pd.Categorical([*"012012"])],
+     [0, 1, 2] * 2),
+    ("samples.class_labels", "labels", [[True, False], np.array([True, False]), [np.uint8(1), " 0"]], [1, 0]),
+    ("samples.Samples", "uids", [[*"012345"], np.arange(6), pd.Series(range(6)), iter(range(6)), np.arange(6)[None]],
+     [0, 1, 2, 3, 4, 5]),
+    ("samples.Samples", "images", [torch.tensor(six()["images"]), six()["images"][:]], six()["images"]),
+    ("samples.Samples", "n_classes", [np.int64(3), None], 3),
+    ("samples.Samples[]", "index", [np.int64(3), [3], np.array([-3]), slice(3, 4), np.arange(6) == 3], 3),
+    ("samples.named", "uids", [["s1"], ("s1",), {"s1"}, np.array("s1"), np.array([["s1"]]), pd.Index(["s1"])], "s1"),
+    ("samples.named", "uids", [iter(["s1"]), {"s1": 3}.keys(), np.str_("s1"), Samples(**six())[1]], "s1"),
+    ("samples.keyed_uniform", "epoch", [np.int32(2)], 2),
+    ("clustering.HierarchicalClusters.check", "n_samples", [np.int64(9)], 9),
+    ("recipe.Recipe", "epochs", [3.0, np.int64(3), np.float32(3)], 3),
+    ("recipe.Recipe", "head_lr", [1, np.float64(1), np.int8(1)], 1.0),
+    ("recipe.Recipe", "flip", [np.bool_(True)], True),
+    ("recipe.Recipe.mask", "size", [np.int64(16)], 16),
+    ("metrics.cost_factors", "sizes", [(7, 1), {0: 7, 4: 1}, [7.0, 1.0], pd.Series([7, 1]), iter([7, 1])], [7, 1]),
+    ("metrics.expected_batch_cost", "n_requests", [np.int64(2)], 2),
+    ("metrics.slice_cost_share", "slices", [np.int64(3), 3.0], 3),
+    ("metrics.ci95", "values", [(0.0, 1.0), [False, True], np.array([0, 1]), pd.Series([0, 1])], [0.0, 1.0]),
+    ("metrics.ci95", "values", [[0.5, None, 0.7], [INF, 1.0], [], [1.0]], [NAN, 1.0]),
+    ("metrics.summarise", "by", ["method", ("method",), {"method": 1}], ["method"]),
+    ("metrics.poisson_stream", "rate", [2, np.float32(2)], 2.0),
+    ("distances.accuracy", "labels", [[1.0, 2.0], ["1", "2"], [[1], [2]], np.uint8([1, 2])], [1, 2]),
+    ("datasets.load_dataset", "limits", [(5, 0, 5), np.array([5, 0, 5]), iter([5, 0, 5])], [5, 0, 5]),
+    ("datasets.load_dataset", "limits", [None, (), [0, 0, 0]], []),
+    ("prompts.prompt_mask", "share", [1, np.int64(1)], 1.0),
+    ("training.minibatches", "batch_size", [np.int64(2)], 2),
+    ("pretraining.train_vit", "epochs", [np.int64(0)], 0),
+    ("baselines.linear_probe", "labels", [["0", "1", "1", "0"], [False, True, True, False]], [0, 1, 1, 0]),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("function, argument, unusual, plain", UNUSUAL)
+def test_unusual_values_mean_the_plain_one(function, argument, unusual, plain, calls):
+    call, right = calls[function]
+    expected = contents(call(**right | {argument: plain}))
+    for value in unusual:
+        assert contents(call(**right | {argument: value})) == expected, repr(value)
+
+
+def contents(result):
+    """What can be compared of a result."""
+    if isinstance(result, Samples):
+        return contents([result.images, result.labels, result.uids, result.n_classes])
+    if isinstance(result, datasets.Split):
+        return result.digest
+    if isinstance(result, Backbone):
+        return result.fingerprint
+    if isinstance(result, LMEraser):
+        return result.seed
+    if isinstance(result, pd.DataFrame):
+        return result.to_json()
+    if isinstance(result, (list, tuple)):
+        return [contents(part) for part in result]
+    return (result.dtype, result.shape, result.tobytes()) if isinstance(result, np.ndarray) else repr(result)
+
+
+# --- what no row of a table says
+
+
+def test_a_partition_is_described_by_its_parameters_alone():
+    described = clustering.described
+    plain, features = HierarchicalClusters(5, linkage="ward"), np.random.default_rng(0).normal(size=(9, 2))
+    assert described(plain) == described(HierarchicalClusters(np.int64(5), linkage="ward", fit_on=np.str_("public")))
+    others = [HierarchicalClusters(5), HierarchicalClusters(6, linkage="ward"), HashClusters(5), SingleCluster()]
+    assert len({described(one) for one in [plain, *others]}) == 5
+    keys = np.arange(9, dtype=np.uint64)
+    before = [one.pieces() for one in (plain.fit(features, keys), HashClusters(5), HyperplaneClusters(3))]
+    with sklearn.config_context(print_changed_only=False):
+        assert before == [one.pieces() for one in (plain, HashClusters(5), HyperplaneClusters(3))]
+    long = [HierarchicalClusters(8, fit_on="x" * 2000 + end) for end in "ab"]  # repr abbreviates them
+    assert described(long[0]) != described(long[1])
+    with pytest.raises(ValueError, match="a parameter that is no number, text, True, False, None or list"):
+        described(HierarchicalClusters(8, softness=NAN))
+
+
+def test_memory_for_clustering_is_looked_for_first(monkeypatch):
+    monkeypatch.setattr(psutil, "virtual_memory", lambda: type("Memory", (), {"available": 4 * 10**9}))
+    with pytest.raises(
+        ValueError, match=r"fit_size is 30000: clustering 30000 .* 7.2 GB .* 4.0 GB .* that fits is 22360$"
+    ):
+        HierarchicalClusters(8, fit_size=30_000).check(40_000)
+    with pytest.warns(UserWarning, match=r"fit_size is 20000: clustering 20000 samples takes 3.2 GB of memory"):
+        HierarchicalClusters(8, fit_size=20_000).check(40_000)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        HierarchicalClusters(8, fit_size=10**6).check(10_000)  # there are no more
+        HierarchicalClusters(8, fit_size=np.int32(10**6), linkage="single").check(
+            10**6
+        )  # it needs no distances of pairs
+    with pytest.warns(UserWarning, match="22360"):
+        HierarchicalClusters(8, fit_size=np.int32(22_360), linkage="ward").check(40_000)
+
+
+def test_samples_are_one_after_another_and_know_their_uids():
+    few = Samples(**six())
+    assert [part.uids[0] for part in few] == few.uids.tolist()
+    assert "s3" in few and "s6" not in few
+
+
+def test_what_has_probability_0_adds_nothing_to_the_divergence():
+    p, q = np.log([[0.5, 0.5, 1e-300]]), np.log([[0.25, 0.75, 1e-300]])
+    p[0, 2] = q[0, 2] = -INF
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        found = distances.kl_divergence(p, q)
+    assert found == pytest.approx(0.5 * math.log(2) + 0.5 * math.log(2 / 3))
+
+
+def test_methods_that_change_heads_take_no_others(backbone, private, calls):
+    few = private[:9]
+    sliced = LMEraser(backbone, SingleCluster(), Recipe(prompt="none", epochs=1, slices=2), verbose=False).fit(few)
+    ridge = RidgeEraser(backbone, SingleCluster(), verbose=False).fit(few)
+    for eraser, message in ((sliced, "2 slices"), (ridge, "is RidgeEraser"), (LMEraser(backbone), "a fitted LMEraser")):
+        with pytest.raises(ValueError, match=message):
+            problem.Problem(eraser, [])
+    eraser = calls["problem.Problem"][1]["eraser"]
+    for uids, message in (([], "forget set is empty"), (private[:20], "retain set is empty")):
+        with pytest.raises(ValueError, match=message):
+            approximate.unlearn("fine-tune", problem.Problem(eraser, uids))
