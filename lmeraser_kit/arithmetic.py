@@ -177,7 +177,7 @@ def probe(device: str, threads: int) -> str:
 
 def environment(device: torch.device | str, threads: int) -> dict[str, str | int]:
     """What the bits of a result depend on besides its inputs: they can be compared only where this is the same."""
-    device = torch.device(device)
+    device, threads = torch.device(device), checks.whole("threads", threads)
     chip, libraries = torch.backends.cpu.get_cpu_capability(), {}
     if device.type == "cuda":
         chip = torch.cuda.get_device_name(device)

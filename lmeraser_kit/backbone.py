@@ -206,6 +206,7 @@ class Backbone:
         hardly varies is scaled by a thousandth of the mean deviation at least. The stages' outputs are scaled so that
         each stage weighs as much as the feature, however wide it is.
         """
+        checks.instance("public", public, Samples)
         *made_of, config = self._made_of()
         weights, where = (
             {n: t for n, t in made_of.pop().items() if n not in STANDARD},
@@ -268,7 +269,9 @@ class Backbone:
 
     def save(self, path: Path | str) -> Path:
         """Write weights and configuration to one safetensors file, whole or not at all."""
-        return write_weights(path, self.state_dict(), {"lmeraser_kit.backbone": self._description()})
+        return write_weights(
+            checks.path("path", path), self.state_dict(), {"lmeraser_kit.backbone": self._description()}
+        )
 
     @classmethod
     def load(cls, path: Path | str, device: str = "auto") -> Backbone:
@@ -278,7 +281,7 @@ class Backbone:
             FileNotFoundError: If there is none.
             ValueError: If it is truncated, damaged, or no backbone of this kit.
         """
-        state, metadata = read_weights(path)
+        state, metadata = read_weights(checks.path("path", path))
         if "lmeraser_kit.backbone" not in metadata:
             raise ValueError(f"{path} is no backbone of this kit: Backbone.from_timm(name, weights=...) reads weights")
         architecture, arguments, config, precision = json.loads(metadata["lmeraser_kit.backbone"])

@@ -130,7 +130,8 @@ class LMEraser(Rebuilder):
         """
         check_is_fitted(self, "state_")
         started = time.perf_counter()
-        return self._become("add", len(samples), self.successor((), samples), started)
+        successor = self.successor((), checks.instance("samples", samples, Samples))
+        return self._become("add", len(samples), successor, started)
 
     def successor(
         self, leaving: Iterable[str] = (), joining: Samples | None = None, cache: MutableMapping | None = None
@@ -146,10 +147,10 @@ class LMEraser(Rebuilder):
         Raises:
             ValueError: As for `forget` and `add`.
         """
-        here = self._environment()
         if not hasattr(self, "state_"):
-            return self._build(nothing(joining), (), joining, cache, here, announce=True)
+            return self._build(nothing(joining), (), joining, cache, self._environment(), announce=True)
         self._check_unchanged()
+        here = self._environment()
         known, held = self.state_, self.state_.clusters_of()
         leaving = named(leaving, held)
         joining = known.empty if joining is None else self.check_joining(joining, held.keys() - leaving)
@@ -167,8 +168,7 @@ class LMEraser(Rebuilder):
         Raises:
             ValueError: As for `add`.
         """
-        if not isinstance(joining, Samples):
-            raise ValueError(f"what is to be added is {type(joining).__name__}, expected Samples(images, labels, uids)")
+        checks.instance("samples", joining, Samples)
         joining, shape = replace(joining, n_classes=self.n_classes_), self.state_.empty.images.shape[1:]
         if joining.images.shape[1:] != shape:
             raise ValueError(f"images of shape {joining.images.shape[1:]} cannot join images of {shape}")

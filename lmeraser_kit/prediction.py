@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import torch
 
+from lmeraser_kit import checks
 from lmeraser_kit.arithmetic import exact_arithmetic
 from lmeraser_kit.backbone import FEATURE_BATCH, Backbone
 from lmeraser_kit.prompts import prompt_canvas
@@ -20,8 +21,10 @@ def forward_passes(state: State, n_features: int, prompted: bool) -> int:
 
 def asked_about(samples: Samples | np.ndarray, state: State) -> Samples:
     """Samples, or images, uint8 (N, C, H, W), as samples. Raises ValueError if their shape is not the private ones'."""
-    if not isinstance(samples, Samples):  # checks the images
-        samples = Samples(samples, np.zeros(len(samples)), np.arange(len(samples)))
+    if not isinstance(samples, Samples):
+        images = checks.as_array("images", samples)
+        n = len(images) if images.ndim else 0
+        samples = Samples(images, np.zeros(n), np.arange(n))  # checks the images
     given, held = samples.images.shape[1:], state.empty.images.shape[1:]
     if given != held:
         raise ValueError(f"images are {given} (channels, height, width), those that were fitted are {held}")

@@ -83,12 +83,10 @@ class Rebuilder(BaseEstimator):
 
     def _check_arguments(self) -> None:
         """Refuse arguments that make no sense. Raises ValueError."""
-        if not isinstance(self.backbone, Backbone):
-            raise ValueError(f"backbone is {self.backbone!r}, expected a Backbone, such as Backbone.train(public)")
-        if not hasattr(self._clusters(), "assign"):
+        checks.instance("backbone", self.backbone, Backbone, ", such as Backbone.train(public)")
+        if isinstance(self._clusters(), type) or not hasattr(self._clusters(), "assign"):
             raise ValueError(f"clusters is {self.clusters!r}, expected a partition such as HierarchicalClusters(8)")
-        if not isinstance(self._recipe(), Recipe):
-            raise ValueError(f"recipe is {self.recipe!r}, expected a Recipe")
+        checks.instance("recipe", self._recipe(), Recipe)
         checks.seed(self.seed)
         checks.whole("threads", self.threads)
         checks.flag("verbose", self.verbose)

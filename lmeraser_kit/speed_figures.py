@@ -32,7 +32,8 @@ def rates(frame: pd.DataFrame) -> Figure:
     for y, ((_, method), row) in enumerate(groups.iterrows()):
         error = [[row["median"] - row["min"]], [row["max"] - row["median"]]]
         ax.barh(y, row["median"], xerr=error, color=COLOURS[method], capsize=5)
-        ax.annotate(f"{row['median']:.3g}", (row["max"], y), xytext=(8, 0), textcoords="offset points", va="center")
+        rate = f"{row['median']:,.0f}" if row["median"] >= 100 else f"{row['median']:.3g}"
+        ax.annotate(rate, (row["max"], y), xytext=(8, 0), textcoords="offset points", va="center")
     ax.set_yticks(range(len(groups)), [f"{method}, {precision}" for precision, method in groups.index])
     ax.set(xlabel="samples per second, forward and backward", xlim=(0, 1.2 * groups["max"].max()))
     ax.set_title("How fast a prompt is tuned")

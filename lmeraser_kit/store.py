@@ -11,7 +11,7 @@ present one; then every file that it does not name is deleted, and the folder co
     samples/           the members of each cluster: uids, labels and hashes in one file, images in another
     staged/            what recorded requests ask for, until they have been carried out
 
-Opening a store after a crash carries out what was recorded; clusters that were tuned already are found in the cache.
+Opening a store after a crash carries out what was recorded; what was tuned already is found in the cache.
 """
 
 from __future__ import annotations
@@ -27,6 +27,7 @@ from pathlib import Path
 
 from sklearn.base import clone
 
+from lmeraser_kit import checks
 from lmeraser_kit.backbone import Backbone
 from lmeraser_kit.certificate import Certificate, Verification, fresh_nonce, merkle_root
 from lmeraser_kit.eraser import ExactnessError, LMEraser
@@ -76,7 +77,8 @@ class Store:
             StoreError: If there is something in the folder, or the partition is none of the kit's.
             ValueError: As for `LMEraser.fit`.
         """
-        folder, eraser = Path(folder).absolute(), clone(eraser)
+        folder = checks.path("folder", folder).absolute()
+        eraser = clone(checks.instance("eraser", eraser, LMEraser, ", such as RidgeEraser(backbone)"))
         check_vacant(folder)
         private = eraser.prepare(private, public)
         if not eraser._clusters().exact:
@@ -122,7 +124,8 @@ class Store:
             StoreError: If there is no store, or somebody else writes.
             DamagedError: If a file is missing, truncated or changed; the message names it.
         """
-        folder = Path(folder).absolute()
+        folder = checks.path("folder", folder).absolute()
+        checks.flag("readonly", readonly), checks.flag("repair", repair), checks.flag("finish", finish)
         for attempts_left in reversed(range(10)):
             try:
                 with contextlib.ExitStack() as closing_on_error:
@@ -160,12 +163,11 @@ class Store:
     def __enter__(self) -> Store:
         return self
 
-    def __exit__(self, *exception) -> None:
-        self.close()
-
-    def close(self) -> None:
+    def close(self, *_) -> None:
         """Close the store, and let others write."""
         self._ledger.close()
+
+    __exit__ = close
 
     def forget(self, uids: Iterable[str]) -> Certificate:
         """Forget samples for good. When this returns no file of the store holds anything computed from them.

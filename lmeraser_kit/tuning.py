@@ -85,6 +85,7 @@ def cluster_addresses(
         Slice -> address in hex; slices before the first member have none.
     """
     samples, seed = checks.instance("samples", samples, Samples).sorted(), checks.seed(seed)
+    checks.instance("backbone", backbone, Backbone)
     slices = checks.instance("recipe", recipe, Recipe).slices_of(samples.keys, seed)
     common = (
         samples.n_classes,
@@ -124,10 +125,12 @@ def tune_cluster(
         ValueError: If there is no sample, an argument is none, or `start` is no checkpoint of these samples.
         FloatingPointError: If the loss is not finite (a rate is too high).
     """
-    checks.instance("backbone", backbone, Backbone)
+    checks.instance("backbone", backbone, Backbone), checks.instance("recipe", recipe, Recipe)
     seed, threads = checks.seed(seed), checks.whole("threads", threads)
     if not len(checks.instance("samples", samples, Samples)):
         raise ValueError("samples are none: a cluster without samples has no model")
+    if start is not None:
+        checks.instance("start", start, ClusterModel)
     samples = samples.sorted()
     slices, addresses = (
         recipe.slices_of(samples.keys, seed),
@@ -200,7 +203,7 @@ def _tune_slice(
 
 def cluster_features(backbone: Backbone, samples: Samples, threads: int, layers: bool = False) -> np.ndarray:
     """Clean features of a whole cluster, (N, D), in batches no larger than it needs: nobody else looks at them."""
-    n = len(samples)
+    n = len(checks.instance("samples", samples, Samples))
     even = math.ceil(n / max(1, math.ceil(n / FEATURE_BATCH)))
     return backbone.features(
         np.asarray(samples.images), threads, batch_size=max(1, even), layers=layers, uids=samples.uids
