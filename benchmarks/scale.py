@@ -7,7 +7,6 @@ learnt next to nothing (speed and memory do not depend on its weights).
 """
 
 import argparse
-import json
 import resource
 import tempfile
 import time
@@ -19,6 +18,7 @@ from lmeraser_kit import HierarchicalClusters, LMEraser, Recipe, Samples
 from lmeraser_kit.arithmetic import environment
 from lmeraser_kit.metrics import cost_factors
 from lmeraser_kit.pretraining import train_vit
+from lmeraser_kit.results import write_json
 
 
 def synthetic(n: int, path: Path, seed: int, prefix: str) -> Samples:
@@ -66,9 +66,7 @@ def main() -> None:
         "peak_gib": peak_gib(),
         "environment": environment(backbone.device, options.threads),
     }
-    print(json.dumps(found, indent=1, default=float))
-    options.output.parent.mkdir(parents=True, exist_ok=True)
-    options.output.write_text(json.dumps(found, indent=1, default=float) + "\n")
+    print(write_json(options.output, found).read_text())
 
 
 if __name__ == "__main__":

@@ -89,8 +89,8 @@ class Backbone:
 
     def state_dict(self) -> dict[str, torch.Tensor]:
         """The weights on the CPU, and the standardisation if there is one."""
-        weights = {name: tensor.cpu().contiguous() for name, tensor in self.model.state_dict().items()}
-        return weights | dict(zip(STANDARD, (tensor.cpu() for tensor in self.standard), strict=False))
+        named = self.model.state_dict() | dict(zip(STANDARD, self.standard, strict=False))
+        return {name: tensor.cpu().contiguous() for name, tensor in named.items()}
 
     def at(self, precision: str) -> Backbone:
         """The same backbone in another precision; what it computes, and its fingerprint, are others."""
@@ -207,11 +207,9 @@ class Backbone:
         each stage weighs as much as the feature, however wide it is.
         """
         checks.instance("public", public, Samples)
-        *made_of, config = self._made_of()
-        weights, where = (
-            {n: t for n, t in made_of.pop().items() if n not in STANDARD},
-            (str(self.device), self.precision),
-        )
+        *made_of, state, config = self._made_of()
+        weights = {name: tensor for name, tensor in state.items() if name not in STANDARD}
+        where = (str(self.device), self.precision)
         plain = Backbone(*made_of, weights, config, *where)
         found = plain.features(np.asarray(public.images), threads, show_progress=True, layers=True).astype(np.float64)
         scales = []
@@ -255,10 +253,10 @@ class Backbone:
         batch = np.zeros((batch_size, *images.shape[1:]), dtype=np.uint8)
         widths = self.layer_widths if layers else [self.n_features]
         features = np.empty((len(images), sum(widths)), dtype=np.float32)
-        starts = range(0, len(images), batch_size)
+        bar = progress(range(0, len(images), batch_size), desc="features", unit="batch", disable=not show_progress)
         fits = memory_to_spare(f"a batch of {batch_size} images", "use precision='bfloat16', or a larger device")
         with exact_arithmetic(threads), torch.inference_mode(), fits:
-            for start in progress(starts, desc="features", unit="batch", disable=not show_progress):
+            for start in bar:
                 part = images[start : start + batch_size]
                 batch[: len(part)] = part
                 found = self(self.views(batch), layers)[: len(part)].cpu().numpy()
