@@ -1,18 +1,21 @@
 """Runs are strict before they cost time, leave what they should, and are collected."""
 
+import hashlib
 import json
 import shutil
 import subprocess
 import sys
 
 import nbformat
+import numpy as np
 import pandas as pd
 import papermill
 import pytest
 import yaml
 from nbformat.v4 import new_code_cell, new_notebook
+from papermill.exceptions import PapermillExecutionError
 
-from lmeraser_kit import results, runs
+from lmeraser_kit import inputs, results, runs
 from lmeraser_kit.report import write_report
 
 LOOK_UP = "from lmeraser_kit import results\n"
@@ -153,11 +156,15 @@ def test_tables_of_many_runs_are_joined(tmp_path):
 def test_the_report_makes_the_committed_tables_from_the_committed_runs(tmp_path):
     committed = results.PROJECT / "results" / "reference" / "fashion-mnist"  # without 04_unlearning
     shutil.copytree(committed / "runs" / "10_frontier", tmp_path / "runs" / "10_frontier")
+    for name in ("tables/of_an_earlier_plan.csv", "figures/of_an_earlier_plan.png"):
+        (tmp_path / name).parent.mkdir()
+        (tmp_path / name).write_text("old")
     report = results.PROJECT / "notebooks" / "05_report.ipynb"
     runs.run_notebook(report, tmp_path / "runs" / "05_report" / "only", {"profile": str(tmp_path)})
     for table in (committed / "tables").glob("*.csv"):
         pd.testing.assert_frame_equal(pd.read_csv(tmp_path / "tables" / table.name), pd.read_csv(table))
     assert (tmp_path / "figures" / "frontier.png").is_file()
+    assert not list(tmp_path.rglob("of_an_earlier_plan*"))
 
 
 def test_a_page_says_nothing_about_what_has_not_run(tmp_path):
@@ -168,3 +175,42 @@ def test_a_page_says_nothing_about_what_has_not_run(tmp_path):
     nbformat.write(nbformat.v4.new_notebook(cells=cells), tmp_path / "executed.ipynb")
     page = write_report(tmp_path / "executed.ipynb", tmp_path / "page.html").read_text()
     assert "Speech" in page and "two" in page and "Silence" not in page
+
+
+def test_a_runs_folder_is_emptied_when_the_run_starts(notebook, tmp_path):
+    folder = tmp_path / "profile" / "runs" / "count" / "n-4"
+    runs.run_notebook(notebook, folder, {"n": 4})
+    (folder / "table.csv").write_text("of an earlier run\n")
+    (folder / "figures").mkdir()
+    (folder / "figures" / "old.png").write_bytes(b"")
+    with pytest.raises(PapermillExecutionError):
+        runs.run_notebook(notebook, folder, {"name": "boom"})
+    assert {p.name for p in folder.iterdir()} == {"failed.ipynb", "params.yaml", "manifest.json"}
+    runs.run_notebook(notebook, folder, {"n": 5})
+    assert {p.name for p in folder.iterdir()} == {"executed.ipynb", "params.yaml", "manifest.json", "metrics.json"}
+
+
+def test_a_folder_that_is_no_runs_is_not_emptied(notebook, tmp_path):
+    (tmp_path / "thesis").mkdir()
+    (tmp_path / "thesis" / "chapter.tex").write_text("years of work")
+    with pytest.raises(ValueError, match="thesis is not empty, and no run's folder"):
+        runs.run_notebook(notebook, tmp_path / "thesis", {})
+    assert (tmp_path / "thesis" / "chapter.tex").read_text() == "years of work"
+    command = [sys.executable, "-m", "lmeraser_kit.runs", notebook, tmp_path / "thesis"]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.returncode == 2 and "name another one" in done.stderr
+
+
+def test_a_manifest_names_every_file_that_was_read(tmp_path, monkeypatch):
+    np.savez(tmp_path / "mine.npz", x=np.zeros(3))
+    monkeypatch.setattr(runs, "input_digests", lambda parameters: inputs.input_digests(parameters, tmp_path))
+    reads = notebook_of(
+        tmp_path / "reads.ipynb",
+        LOOK_UP + "results.save_metrics(output, {'n': 1})",
+        parameters='dataset: str = "mine"  # what to read\noutput: str = ""  # where\n',
+    )
+    manifest = runs.run_notebook(reads, tmp_path / "runs" / "reads" / "only", {})
+    assert manifest["inputs"] == {"mine.npz": hashlib.sha256((tmp_path / "mine.npz").read_bytes()).hexdigest()}
+    assert runs.stale(tmp_path, {("reads", "only"): {}}) == {}
+    np.savez(tmp_path / "mine.npz", x=np.ones(3))
+    assert runs.stale(tmp_path, {("reads", "only"): {}}) == {("reads", "only"): "mine.npz"}
