@@ -6,6 +6,7 @@ SET='{seed: [0]}' python -m lmeraser_kit.reproduce quick --name mine --cores 2
 from __future__ import annotations
 
 import argparse
+import contextlib
 import fcntl
 import os
 import re
@@ -48,20 +49,34 @@ def run_folder(name: str) -> Path:
     return PROJECT / "results" / name
 
 
-def reproduce(profile: str, name: str, cores: int, changes: str) -> int:
-    """Run what is missing of a profile, and say what became of it. Returns an exit status."""
+def reproduce(profile: str, name: str, cores: int, changes: str, lock: int) -> int:
+    """Run what is missing of a profile, and say what became of it.
+
+    Args:
+        profile: The profile.
+        name: The folder below results/.
+        cores: Runs at a time.
+        changes: Other values for parameters, as YAML.
+        lock: Descriptor of a locked file, which Snakemake keeps open, so that it stays locked while that lives.
+
+    Returns:
+        An exit status.
+    """
     plan, root = planned_runs(profile, changes), run_folder(name)
     stopped = False
 
-    def stop(*_) -> None:  # Snakemake gets the terminal's Ctrl-C, too, and ends its runs
+    def stop(*_) -> None:
         nonlocal stopped
         stopped = True
+        with contextlib.suppress(ProcessLookupError):  # it has ended
+            os.killpg(child.pid, signal.SIGINT)  # Snakemake and its runs are a group of their own: told once, by us
 
-    before = [signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM)]
     command = [sys.executable, "-m", "snakemake", "--snakefile", "workflow/Snakefile"]
     command += ["--config", f"profile={profile}", f"name={name}", "--cores", str(cores)]
     command += ["--keep-going", "--rerun-incomplete", "--nolock", "--quiet", "rules", "host", "reason"]
-    child = subprocess.Popen(command, cwd=PROJECT, env={**os.environ, "SET": changes})
+    environment = {**os.environ, "SET": changes}
+    child = subprocess.Popen(command, cwd=PROJECT, env=environment, start_new_session=True, pass_fds=[lock])
+    before = [signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM)]
     status = child.wait()
     for number, handler in zip((signal.SIGINT, signal.SIGTERM), before, strict=True):
         signal.signal(number, handler)
@@ -95,7 +110,8 @@ def main(arguments: list[str] | None = None) -> int:
             if not options.cores.isdigit() or int(options.cores) < 1:
                 raise ValueError(f"CORES is {options.cores!r}, expected a whole number from 1")
             changes = os.environ.get("SET") or "{}"
-            return reproduce(options.profile, options.name or options.profile, int(options.cores), changes)
+            name, cores = options.name or options.profile, int(options.cores)
+            return reproduce(options.profile, name, cores, changes, file.fileno())
         except ValueError as error:
             print(error, file=sys.stderr)
             return 2

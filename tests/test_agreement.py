@@ -247,7 +247,8 @@ def test_bad_calls_are_refused_before_anything_starts(arguments, changes, messag
     assert message in capsys.readouterr().err
 
 
-def test_a_run_that_was_stopped_says_what_is_done_and_how_to_go_on(tmp_path):
+@pytest.mark.parametrize("number", ["SIGINT", "SIGTERM"])
+def test_a_run_that_was_stopped_says_what_is_done_and_how_to_go_on(number, tmp_path):
     program = f"""
 import os, signal, subprocess, threading
 from pathlib import Path
@@ -258,8 +259,8 @@ reproduce.run_folder = lambda name: root
 real = subprocess.Popen
 def popen(command, **options):
     write_json(root / "runs" / "01_backbone" / "seed-0" / "manifest.json", {{"status": "ok", "parameters": {{}}}})
-    threading.Timer(0.5, os.kill, (os.getpid(), signal.SIGINT)).start()
-    return real(["sleep", "2"])
+    threading.Timer(0.5, os.kill, (os.getpid(), signal.{number})).start()
+    return real(["sleep", "60"], **options)
 subprocess.Popen = popen
 raise SystemExit(reproduce.main(["tiny", "--name", "x"]))
 """
