@@ -28,6 +28,7 @@ TIMED = re.compile("seconds|times_faster|^rate_")  # columns that a clock has ma
 DEVIATIONS = 3  # a difference within so many root mean squares is within what another chip explains
 SHOWN = 3  # rows that differ, of each table
 PLACES = ("chip", "device", "blas", "probe", "probe_numpy", "threads", "torch", "numpy", "scipy", "scikit-learn", "kit")
+PLACES += ("cores",)  # times depend on it, and nothing else
 
 
 @dataclass(frozen=True)
@@ -158,7 +159,7 @@ def compare(root: Path | str, profile: str) -> list[TableAgreement]:
 
 def places(root: Path | str) -> dict[str, set[str]]:
     """Where the runs below a folder computed: the values of each of PLACES that their manifests name."""
-    found = [manifest.get("environment", {}) for manifest in manifests(root).values()]
+    found = [m.get("machine", {}) | m.get("environment", {}) for m in manifests(root).values()]
     return {name: {str(e[name]) for e in found if name in e} for name in PLACES}
 
 

@@ -35,6 +35,7 @@ def sides(tmp_path, monkeypatch):
         (root / "tables").mkdir(parents=True, exist_ok=True)
         table.to_csv(root / "tables" / f"{name}.csv", index=False)
         manifest = {"status": "ok", "parameters": {"seed": 0, **parameters}, "environment": environment or {}}
+        manifest["machine"] = {"platform": "Linux", "cores": 2 if side == "reference" else 16}
         write_json(root / "runs" / "01_backbone" / "seed-0" / "manifest.json", manifest)
         return root
 
@@ -103,6 +104,7 @@ def test_what_is_not_the_same_is_said(sides):
     assert "methods              equal to the bit" in text and "In short: 1 equal to the bit." in text
     assert "parameters are not the reference's: seed (0 in the reference, 4 here)" in text
     assert "chip: AVX512 here, AVX2 in the reference" in text and "threads" not in text
+    assert "cores: 16 here, 2 in the reference" in text
     assert read_json(root / "agreement.json")["tables"][0]["verdict"] == "equal"
     sides("run", name="extra")
     (root / "tables" / "methods.csv").unlink()
