@@ -63,8 +63,9 @@ def differences(mine: pd.DataFrame, reference: pd.DataFrame) -> pd.DataFrame:
         Columns row (its key, in words), column, mine, reference, and difference: 0 where they are equal, NaN where two
         values are not both numbers.
     """
-    mine, reference = _by_key(mine), _by_key(reference)
-    cells = []
+    mine, reference, cells = _by_key(mine), _by_key(reference), []
+    if all(TIMED.search(column) for column in {*mine.columns, *reference.columns}):
+        return pd.DataFrame(columns=["row", "column", "mine", "reference", "difference"])  # rows hang on the chip
     for row in dict.fromkeys([*reference.index, *mine.index]):
         if row not in mine.index or row not in reference.index:
             cells.append((row, "the row", row in mine.index, row in reference.index, np.nan))
