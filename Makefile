@@ -27,13 +27,13 @@ $(READY): requirements.lock pyproject.toml
 	@touch $@
 
 reproduce: $(READY)  ## run a profile (PROFILE=quick) into results/PROFILE, and compare it with the reference; SET='{seed: [0]}' NAME=mine
-	@SET='$(SET)' $(BIN)/python -m lmeraser_kit.reproduce $(PROFILE) --name $(NAME) --cores $(CORES)
+	@SET='$(SET)' $(BIN)/python -m lmeraser_kit.reproduce '$(PROFILE)' --name '$(NAME)' --cores '$(CORES)'
 
 agree: $(READY)  ## how a run (PROFILE=quick NAME=quick) agrees with the reference of its profile
-	@$(BIN)/python -m lmeraser_kit.agreement $(PROFILE) --name $(NAME)
+	@$(BIN)/python -m lmeraser_kit.agreement '$(PROFILE)' --name '$(NAME)'
 
 reference: $(READY)  ## for maintainers: a run of this commit becomes the reference of its profile
-	@$(BIN)/python -m lmeraser_kit.reference $(PROFILE) --name $(NAME)
+	@$(BIN)/python -m lmeraser_kit.reference '$(PROFILE)' --name '$(NAME)'
 
 tolerance: $(READY)  ## for maintainers: what other kernels change, from RUNS="quick-nehalem quick-default" [BASE=run] (see results/README.md)
 	@$(BIN)/python -m lmeraser_kit.reference $(PROFILE) $(if $(BASE),--name $(BASE)) --tolerance $(RUNS)

@@ -21,7 +21,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from lmeraser_kit.results import PROJECT, manifests, write_json
+from lmeraser_kit.results import PROJECT, manifests, run_folder, write_json
 
 REFERENCE = PROJECT / "results" / "reference"
 TIMED = re.compile("seconds|times_faster|^rate_")  # columns that a clock has made
@@ -240,7 +240,9 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--name", help="the run's folder below results/; by default the profile's name")
     options = parser.parse_args(arguments)
     try:
-        found, lines = report(PROJECT / "results" / (options.name or options.profile), options.profile)
+        if not (PROJECT / "workflow" / "config" / f"{options.profile}.yaml").is_file():
+            raise ValueError(f"unknown profile {options.profile!r}: the files of workflow/config name them")
+        found, lines = report(run_folder(options.name or options.profile), options.profile)
     except ValueError as error:
         print(error, file=sys.stderr)
         return 2

@@ -12,6 +12,7 @@ code chooses the best epoch on the rest; here nothing is chosen on private data,
 from __future__ import annotations
 
 import difflib
+import warnings
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -94,10 +95,9 @@ def load_dataset(name: str, seed: int = 0, root: Path | str = DATA, limits: list
     dataset, _, rule = checks.text("name", name).partition("/")
     if dataset not in dataset_names(root):
         near = difflib.get_close_matches(dataset.lower(), dataset_names(root), 1)
-        raise ValueError(
-            f"unknown dataset {dataset!r}; one of: {', '.join(dataset_names(root))}."
-            + (f" Did you mean {near[0]!r}?" if near else f" Prepared arrays go to {root}/{dataset}.npz")
-        )
+        hint = f" Did you mean {near[0]!r}?" if near else f" Prepared arrays go to {root}/NAME.npz"
+        hint = hint if dataset else f" {name!r} is a path, and datasets have names."
+        raise ValueError(f"unknown dataset {dataset!r}; one of: {', '.join(dataset_names(root))}.{hint}")
     if rule not in ("", "paper"):
         raise ValueError(f"unknown split {rule!r} of {dataset!r}; nothing, or /paper for the published one")
     source = read_source(dataset, root)
@@ -108,8 +108,18 @@ def load_dataset(name: str, seed: int = 0, root: Path | str = DATA, limits: list
         )
     if not source.stated:  # no private label may decide it
         n_classes = int(split.public.labels.max()) + 1
-        parts = (replace(part, n_classes=n_classes) for part in (split.public, split.private, split.test))
-        split = Split(*parts, name=name)
+        if absent := sorted(set(range(n_classes)) - set(split.public.labels.tolist())):
+            warnings.warn(
+                f"{name!r} has {n_classes} classes by the public part's largest label, and no public sample of class "
+                f"{absent[0]}: labels count from 0; state n_classes with the arrays if this is meant",
+                stacklevel=2,
+            )
+        parts = (split.public, split.private, split.test)
+        try:
+            split = Split(*(replace(part, n_classes=n_classes) for part in parts), name=name)
+        except ValueError as error:
+            hint = "the public part's largest label decides the number of classes unless n_classes is among the arrays"
+            raise ValueError(f"{error}; {hint}") from error
     return split.take(*limits, seed=seed)
 
 

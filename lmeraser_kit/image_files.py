@@ -62,7 +62,7 @@ def class_folders(path: Path) -> tuple[dict[Path, list[tuple[Path, int]]], int]:
     if left_out:
         warnings.warn(
             f"{len(left_out)} files under {path} are not read, such as {left_out[0].relative_to(path)}; read are "
-            f"{', '.join(IMG_EXTENSIONS)} in class folders: convert or move them",
+            f"{', '.join(IMG_EXTENSIONS)} in class folders (of train and test, where these are): convert or move them",
             stacklevel=2,
         )
     return parts, len(classes[0])

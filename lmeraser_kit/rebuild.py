@@ -95,6 +95,8 @@ class Rebuilder(BaseEstimator):
         if self.n_jobs is not None and checks.whole("n_jobs", self.n_jobs, least=-4096) == 0:
             raise ValueError("n_jobs is 0, expected how many clusters are tuned at a time, -1 for one a core, or None")
 
+    MADE_WITH = ("backbone", "clusters", "recipe", "seed", "threads")
+
     def _made_with(self) -> tuple:
         """What a fit is made with, besides the samples."""
         recipe = json.dumps(asdict(self._recipe()), sort_keys=True)
@@ -104,10 +106,14 @@ class Rebuilder(BaseEstimator):
         """Refuse to answer for a model that other arguments would have made. Raises ValueError."""
         check_is_fitted(self, "state_")
         self._check_arguments()
-        if self.made_with_ != self._made_with() or self.n_classes not in (None, self.n_classes_):
+        pairs = zip(self.MADE_WITH, self.made_with_, self._made_with(), strict=True)
+        changed = [f"{name} from {then:.200} to {now:.200}" for name, then, now in _text(pairs) if then != now]
+        if self.n_classes not in (None, self.n_classes_):
+            changed.append(f"n_classes from {self.n_classes_} to {self.n_classes}")
+        if changed:
             raise ValueError(
-                "the eraser's arguments (backbone, clusters, recipe, seed, threads, n_classes, ...) were changed since "
-                "the fit, and its model is that of the old ones: set them back, or fit again"
+                f"arguments were changed since the fit ({'; '.join(changed)}), and the model is that of the old ones: "
+                "set them back, or fit again"
             )
 
     def _environment(self) -> dict[str, str | int]:
@@ -196,6 +202,10 @@ class Rebuilder(BaseEstimator):
 def nothing(samples: Samples) -> State:
     """A state that holds nothing, for images like those of `samples`."""
     return State(None, {}, {}, {}, samples[np.zeros(0, dtype=int)])
+
+
+def _text(rows: Iterable[tuple]) -> list[tuple[str, ...]]:
+    return [tuple(map(str, row)) for row in rows]
 
 
 def warn_if_uneven(members: dict[int, Samples], prototypes: Sequence) -> None:

@@ -17,8 +17,8 @@ import pandas as pd
 
 from lmeraser_kit import agreement, runs
 from lmeraser_kit.agreement import REFERENCE
-from lmeraser_kit.reproduce import planned_runs, run_folder
-from lmeraser_kit.results import PROJECT, manifests
+from lmeraser_kit.reproduce import planned_runs
+from lmeraser_kit.results import PROJECT, manifests, run_folder
 
 KEPT = {"tables": (".csv", ".md"), "figures": (".png", ".svg"), "runs": (".json", ".csv", ".yaml")}
 
@@ -39,10 +39,11 @@ def check_adoptable(root: Path, profile: str) -> None:
         wanted = runs.check_parameters(PROJECT / "notebooks" / f"{notebook}.ipynb", changes)
         if manifest["parameters"] != wanted:
             raise ValueError(f"{notebook}/{run} was run with other parameters than the profile's")
-        if not manifest["clean"] or not _same_code(manifest["commit"]):
+        if not manifest["clean"]:
+            raise ValueError(f"{notebook}/{run} was made from a dirty tree: run the profile again from a clean one")
+        if not _same_code(manifest["commit"]):
             raise ValueError(
-                f"{notebook}/{run} was made by another commit ({manifest['commit']}, clean: {manifest['clean']}): run "
-                "the profile again from this one"
+                f"{notebook}/{run} was made by another commit ({manifest['commit']}): run the profile again"
             )
 
 
@@ -96,6 +97,8 @@ def measure_tolerance(base: Path, others: list[Path]) -> pd.DataFrame:
     """
     cells, kernels = [], [_kernels(base)]
     for root in others:
+        if not root.is_dir():
+            raise ValueError(f"there is no {root}: make reproduce NAME={root.name} makes it")
         same = ("parameters", "kit:", "torch:", "numpy:", "scipy:", "scikit-learn:")
         differing = [why for why in agreement.caveats(root, base) if why.startswith(same) or "missing" in why]
         if differing or not any(root.glob("tables/*.csv")):
@@ -122,9 +125,11 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument(
         "--name", help="the run's folder below results/; by default PROFILE (with --tolerance the reference)"
     )
-    parser.add_argument("--tolerance", nargs="+", metavar="NAME", help="measure what other kernels change instead")
+    parser.add_argument("--tolerance", nargs="*", metavar="NAME", help="measure what other kernels change instead")
     options = parser.parse_args(arguments)
     try:
+        if options.tolerance == []:
+            raise ValueError('no run is named: make tolerance RUNS="quick-nehalem quick-default"')
         if options.tolerance:
             base = run_folder(options.name) if options.name else REFERENCE / options.profile
             table = measure_tolerance(base, [run_folder(name) for name in options.tolerance])

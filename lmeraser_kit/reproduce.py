@@ -9,18 +9,16 @@ import argparse
 import contextlib
 import fcntl
 import os
-import re
 import signal
 import subprocess
 import sys
-from pathlib import Path
 
 import yaml
 
 from lmeraser_kit import agreement, runs
-from lmeraser_kit.results import PROJECT, manifests
+from lmeraser_kit.results import PROJECT, run_folder
 
-TAKEN = {"reference", "lab", "benchmarks"}  # folders below results/ that are no run's
+SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)  # Ctrl-C, a request to end, a closed terminal
 
 
 def planned_runs(profile: str, changes: str = "{}") -> dict[tuple[str, str], dict]:
@@ -42,13 +40,6 @@ def planned_runs(profile: str, changes: str = "{}") -> dict[tuple[str, str], dic
         raise ValueError(f"{profile}: {error}") from error
 
 
-def run_folder(name: str) -> Path:
-    """Where a profile's run goes. Raises ValueError for a name that is another folder's, or no plain name."""
-    if name in TAKEN or not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_.-]*", name):
-        raise ValueError(f"NAME is {name!r}, expected letters, digits, '-', '_' and '.', and none of {sorted(TAKEN)}")
-    return PROJECT / "results" / name
-
-
 def reproduce(profile: str, name: str, cores: int, changes: str, lock: int) -> int:
     """Run what is missing of a profile, and say what became of it.
 
@@ -63,6 +54,8 @@ def reproduce(profile: str, name: str, cores: int, changes: str, lock: int) -> i
         An exit status.
     """
     plan, root = planned_runs(profile, changes), run_folder(name)
+    if name == profile and (yaml.safe_load(changes) or {}):
+        raise ValueError(f"SET changes the profile {profile!r}, whose runs it would replace: give NAME=mine, too")
     stopped = False
 
     def stop(*_) -> None:
@@ -76,12 +69,11 @@ def reproduce(profile: str, name: str, cores: int, changes: str, lock: int) -> i
     command += ["--keep-going", "--rerun-incomplete", "--nolock", "--quiet", "rules", "host", "reason"]
     environment = {**os.environ, "SET": changes}
     child = subprocess.Popen(command, cwd=PROJECT, env=environment, start_new_session=True, pass_fds=[lock])
-    before = [signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM)]
+    before = [signal.signal(number, stop) for number in SIGNALS]
     status = child.wait()
-    for number, handler in zip((signal.SIGINT, signal.SIGTERM), before, strict=True):
+    for number, handler in zip(SIGNALS, before, strict=True):
         signal.signal(number, handler)
-    finished = {f"{folder.parent.name}/{folder.name}" for folder in manifests(root)}
-    done = sum(f"{notebook}/{run}" in finished for notebook, run in plan)
+    done = sum((root / "runs" / notebook / run / "executed.ipynb").is_file() for notebook, run in plan)
     if stopped or status:
         what = "Stopped" if stopped else "Not finished, see above"
         print(f"\n{what}: {done} of {len(plan)} runs are done, and stay done; the same command goes on with the rest.")
@@ -100,12 +92,19 @@ def main(arguments: list[str] | None = None) -> int:
     options = parser.parse_args(arguments)
     lock = PROJECT / ".snakemake" / "reproduce.lock"
     lock.parent.mkdir(exist_ok=True)
-    with open(lock, "w") as file:
+    with open(lock, "a+") as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            print("Another make reproduce is at work in this folder: wait for it, or stop it.", file=sys.stderr)
+            file.seek(0)
+            print(
+                "Another make reproduce is at work in this folder: wait for it, or stop it "
+                f"(kill -INT {file.read().strip()}).",
+                file=sys.stderr,
+            )
             return 1
+        file.truncate(0)
+        print(os.getpid(), file=file, flush=True)
         try:
             if not options.cores.isdigit() or int(options.cores) < 1:
                 raise ValueError(f"CORES is {options.cores!r}, expected a whole number from 1")

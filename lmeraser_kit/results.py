@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import os
+import re
 import tempfile
 from pathlib import Path
 
@@ -12,6 +13,7 @@ import numpy as np
 import pandas as pd
 
 PROJECT = Path(__file__).parents[1]
+TAKEN = ("reference", "lab", "benchmarks")  # folders below results/ that are no run's
 
 
 def output_folder(output: str, notebook: str) -> Path:
@@ -19,6 +21,15 @@ def output_folder(output: str, notebook: str) -> Path:
     folder = Path(output) if output else PROJECT / "results" / "lab" / notebook
     folder.mkdir(parents=True, exist_ok=True)
     return folder
+
+
+def run_folder(name: str) -> Path:
+    """Where a run of a profile is. Raises ValueError for a name that is another folder's, or no plain name."""
+    if name in TAKEN or not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_.-]*", name):
+        raise ValueError(
+            f"NAME is {name!r}, expected letters, digits, '-', '_' and '.', and none of {', '.join(TAKEN)}"
+        )
+    return PROJECT / "results" / name
 
 
 def save_metrics(folder: Path | str, metrics: dict, **context) -> Path:

@@ -122,6 +122,8 @@ class RidgeEraser(LMEraser):
         checks.flag("mirrored", self.mirrored)
         checks.number("local", self.local)
 
+    MADE_WITH = (*LMEraser.MADE_WITH, "layers", "mirrored", "local")
+
     def _made_with(self) -> tuple:
         return (*super()._made_with(), bool(self.layers), bool(self.mirrored), float(self.local))
 

@@ -209,7 +209,7 @@ def named(uids, held: Container[str]) -> list[str]:
         if uid not in held:
             raise ValueError(
                 f"unknown uid {uid!r}: not among the {len(held)} samples held. It was never added, or has been "
-                "forgotten already (no list of forgotten uids is kept)"
+                "forgotten already, or a recorded request forgets it (no list of forgotten uids is kept)"
             )
     if len(set(uids)) < len(uids):
         raise ValueError(f"uid {str(_repeated(np.array(uids)))!r} is named twice in one request")

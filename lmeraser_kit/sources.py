@@ -80,12 +80,14 @@ def read_source(name: str, root: Path) -> Source:
     Raises:
         ValueError: If files are missing and cannot be downloaded, or are damaged, or are not what they should be.
     """
+    readers = {root / f"{name}.npz": _archive, root / f"{name}-images.npy": _arrays, root / name: _folder}
+    places = [path for path in readers if path.exists() and (name, path.name) != ("gtsrb", "gtsrb")]  # torchvision's
+    if places and name in ("digits", *EXPECTED):
+        raise ValueError(f"{places[0]} has the name of a known dataset, {name!r}: rename it")
     if name == "digits":
         return _digits()
     if name in EXPECTED:
         return _official(name, root)
-    readers = {root / f"{name}.npz": _archive, root / f"{name}-images.npy": _arrays, root / name: _folder}
-    places = [path for path in readers if path.exists()]
     if not places:
         raise ValueError(f"unknown dataset {name!r}; one of: {', '.join(source_names(root))}")
     if len(places) > 1:

@@ -186,7 +186,7 @@ def adoptable(sides, monkeypatch):
     "changes, message",
     [
         ({"commit": "def"}, "was made by another commit"),
-        ({"clean": False}, "was made by another commit"),
+        ({"clean": False}, "was made from a dirty tree"),
         ({"parameters": {"seed": 1}}, "other parameters than the profile's"),
         ({"status": "failed"}, "01_backbone/seed-0 is missing"),
     ],
@@ -228,7 +228,7 @@ def test_a_reference_is_replaced_whole_and_says_what_changed(adoptable):
 @pytest.mark.parametrize("name", ["reference", "lab", "benchmarks", "../x", "a/b", "", ".hidden"])
 def test_names_that_are_no_runs_folder_are_refused(name):
     with pytest.raises(ValueError, match="NAME is"):
-        reproduce.run_folder(name)
+        results.run_folder(name)
 
 
 @pytest.mark.parametrize(
@@ -238,6 +238,8 @@ def test_names_that_are_no_runs_folder_are_refused(name):
         (["tiny", "--name", "reference"], "{}", "NAME is 'reference'"),
         (["tiny", "--cores", "0"], "{}", "CORES is '0'"),
         (["tiny", "--cores", "two"], "{}", "CORES is 'two'"),
+        (["tiny", "--name", ""], "{seed: [3]}", "SET changes the profile 'tiny'"),
+        (["tiny"], "{seed: [3]}", "SET changes the profile 'tiny', whose runs it would replace: give NAME=mine"),
         (["tiny"], "{sed: 1}", "did you mean 'seed'?"),
         (["tiny"], "{seed: ", "tiny: "),
         (["tiny"], "[1]", "expected names and values"),
@@ -261,7 +263,7 @@ root = Path({str(tmp_path)!r})
 reproduce.run_folder = lambda name: root
 real = subprocess.Popen
 def popen(command, **options):
-    write_json(root / "runs" / "01_backbone" / "seed-0" / "manifest.json", {{"status": "ok", "parameters": {{}}}})
+    write_json(root / "runs" / "01_backbone" / "seed-0" / "executed.ipynb", {{}})
     threading.Timer(0.5, os.kill, (os.getpid(), signal.{number})).start()
     return real(["sleep", "60"], **options)
 subprocess.Popen = popen

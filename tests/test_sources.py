@@ -586,3 +586,22 @@ def test_decompression_bombs_are_refused(side, tmp_path, monkeypatch):
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 1000)
     with pytest.raises(ValueError, match=r"bomb.png .*decompression bomb"):
         read_image(tmp_path / "bomb.png")
+
+
+def test_data_of_ones_own_with_the_name_of_a_known_dataset_are_refused(tmp_path):
+    """They would be passed over for the known one, without a word."""
+    stand_ins.folders(tmp_path, "digits")
+    stand_ins.mnist(tmp_path)
+    np.savez(tmp_path / "mnist.npz", images=np.zeros((3, 1, 4, 4), np.uint8), labels=[0, 1, 0])
+    for name in ("digits", "mnist"):
+        with pytest.raises(ValueError, match=f"has the name of a known dataset, '{name}': rename it"):
+            load_dataset(name, root=tmp_path)
+
+
+def test_labels_that_count_from_1_are_noticed(tmp_path):
+    images, labels = stand_ins.blobs(90, 3, 12, 3, 0)
+    np.savez(tmp_path / "one.npz", images=images.transpose(0, 3, 1, 2), labels=labels + 1)
+    with pytest.warns(UserWarning, match="'one' has 4 classes .* no public sample of class 0: labels count from 0"):
+        load_dataset("one", root=tmp_path)
+    with pytest.raises(ValueError, match=r"one\.npz' is a path, and datasets have names"):
+        load_dataset(str(tmp_path / "one.npz"), root=tmp_path)
