@@ -75,6 +75,8 @@ class Ledger:
             self.facts = dict(self._database.execute("SELECT name, value FROM facts"))
             self.last = self._check_chain()
             self._database.execute("COMMIT")
+            if not readonly:
+                self._drop_journal()
         except sqlite3.OperationalError as error:
             self.close()
             if readonly:
@@ -173,6 +175,16 @@ class Ledger:
             if self._database.in_transaction:
                 self._database.execute("ROLLBACK")
             raise
+
+    def _drop_journal(self) -> None:
+        """Take away the journal of a writer that was killed before it wrote: SQLite ignores it, and leaves it there.
+
+        One that has to be rolled back is gone: reading has done that. And only who holds the lock writes another.
+        """
+        journal = self.path.with_name(f"{self.path.name}-journal")
+        if journal.exists():
+            journal.unlink()
+            flush_folder(journal.parent)
 
     def _check_seal(self, trust: bool) -> None:
         for _ in range(100):  # a writer may be at work: only what stays wrong while the seal stays the same is damage

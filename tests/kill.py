@@ -17,11 +17,13 @@ import shutil
 import signal
 import sys
 import tempfile
+import threading
 import time
 from pathlib import Path
 
 import numpy as np
 import torch
+from tqdm import tqdm
 
 from lmeraser_kit import Backbone, HierarchicalClusters, LMEraser, Recipe, Store, load_dataset
 from lmeraser_kit.files import FOLDERS, StoreError
@@ -48,6 +50,7 @@ def in_child(task, die_at=None, die_after=None):
         def on_call(frame, event, _):
             return on_line if frame.f_code.co_filename.endswith(WRITERS) else None
 
+        tqdm.set_lock(threading.RLock())  # its own: the shared one stays locked when who holds it is killed
         try:
             sys.settrace(on_call)
             task()

@@ -163,9 +163,27 @@ def test_in_another_environment_a_request_builds_everything_anew(make_store, pri
 def test_killed_at_random_points_nothing_is_lost_or_left_behind(points):
     """The full test is `make kill-test`."""
     command = [sys.executable, Path(__file__).with_name("kill.py"), "--points", str(points)]
-    done = subprocess.run(command, capture_output=True, text=True, env={**os.environ, "OMP_NUM_THREADS": "1"})
+    env = {**os.environ, "OMP_NUM_THREADS": "1"}
+    done = subprocess.run(command, capture_output=True, text=True, env=env, timeout=900)
     assert done.returncode == 0, done.stdout + done.stderr
     assert f"{points} kills, nothing lost" in done.stdout
+
+
+@pytest.mark.parametrize("left", [b"", bytes(512) + b"pages of before"], ids=["empty", "without a header"])
+def test_a_journal_that_sqlite_ignores_is_taken_away(make_store, left):
+    """A writer that is killed at the start of a transaction leaves one; there is nothing to roll back."""
+    store = make_store()
+    before = store.eraser.state_hash()
+    store.close()
+    (store.folder / "ledger.seal").unlink()
+    journal = store.folder / "ledger.sqlite-journal"
+    journal.write_bytes(left)
+    Store.open(store.folder, verbose=False, readonly=True).close()
+    assert journal.exists(), "a reader changes nothing"
+    with Store.open(store.folder, verbose=False) as store:
+        assert not journal.exists()
+        store.check()
+        assert store.eraser.state_hash() == before and len(store.requests()) == 1
 
 
 def test_a_failed_request_is_kept_and_carried_out_later(make_store, private, monkeypatch):
