@@ -27,19 +27,19 @@ $(READY): requirements.lock pyproject.toml
 	@touch $@
 
 reproduce: $(READY)  ## run a profile (PROFILE=quick) into results/PROFILE, and compare it with the reference; SET='{seed: [0]}' NAME=mine
-	@SET='$(SET)' $(BIN)/python -m lmeraser_kit.reproduce '$(PROFILE)' --name '$(NAME)' --cores '$(CORES)'
+	@SET='$(SET)' $(BIN)/python -m lmeraser_kit.experiments.reproduce '$(PROFILE)' --name '$(NAME)' --cores '$(CORES)'
 
 agree: $(READY)  ## how a run (PROFILE=quick NAME=quick) agrees with the reference of its profile
-	@$(BIN)/python -m lmeraser_kit.agreement '$(PROFILE)' --name '$(NAME)'
+	@$(BIN)/python -m lmeraser_kit.experiments.agreement '$(PROFILE)' --name '$(NAME)'
 
 reference: $(READY)  ## for maintainers: a run of this commit becomes the reference of its profile
-	@$(BIN)/python -m lmeraser_kit.reference '$(PROFILE)' --name '$(NAME)'
+	@$(BIN)/python -m lmeraser_kit.experiments.reference '$(PROFILE)' --name '$(NAME)'
 
 tolerance: $(READY)  ## for maintainers: what other kernels change, from RUNS="quick-nehalem quick-default" [BASE=run] (see results/README.md)
-	@$(BIN)/python -m lmeraser_kit.reference $(PROFILE) $(if $(BASE),--name $(BASE)) --tolerance $(RUNS)
+	@$(BIN)/python -m lmeraser_kit.experiments.reference $(PROFILE) $(if $(BASE),--name $(BASE)) --tolerance $(RUNS)
 
 plan: $(READY)  ## what a profile would run here, and about how long it would take
-	@$(BIN)/python -m lmeraser_kit.estimate $(PROFILE) --cores $(CORES) --set '$(SET)'
+	@$(BIN)/python -m lmeraser_kit.experiments.estimate $(PROFILE) --cores $(CORES) --set '$(SET)'
 
 test: $(READY)  ## run the tests
 	$(BIN)/python -m pytest
@@ -66,9 +66,10 @@ stand-ins: $(READY)  ## run the paper's profile on tiny stand-ins for its datase
 lab: $(READY)  ## open JupyterLab on the notebooks
 	$(BIN)/jupyter lab notebooks
 
-lint: $(READY)  ## check format and style
+lint: $(READY)  ## check format, style and imports
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
+	$(BIN)/lint-imports --no-logo
 
 clean:  ## remove runs, trained backbones and caches; the environment and committed results stay
 	rm -rf data/backbones data/shadows data/decoded results/lab results/tiny results/stand-ins .snakemake .pytest_cache .ruff_cache .hypothesis

@@ -12,9 +12,9 @@ import time
 import numpy as np
 import torch
 
-from lmeraser_kit.arithmetic import environment, exact_arithmetic, keep_freed_memory
-from lmeraser_kit.pretraining import untrained
-from lmeraser_kit.results import PROJECT, write_json
+from lmeraser_kit.backbones import untrained
+from lmeraser_kit.experiments.results import PROJECT, write_json
+from lmeraser_kit.ground.determinism import environment, exact_arithmetic, keep_freed_memory
 
 BACKBONES = {"tf_efficientnet_lite0@224": 16, "tf_efficientnet_lite0@96": 64, "vit_tiny_patch16_224": 16}  # and batches
 THREADS, TURNS, WARM_UP, PASSES = 2, 3, 4, 6

@@ -15,10 +15,10 @@ from pathlib import Path
 import numpy as np
 
 from lmeraser_kit import HierarchicalClusters, LMEraser, Recipe, Samples
-from lmeraser_kit.arithmetic import environment
-from lmeraser_kit.metrics import cost_factors
-from lmeraser_kit.pretraining import train_vit
-from lmeraser_kit.results import write_json
+from lmeraser_kit.backbones.pretraining import train_vit
+from lmeraser_kit.evaluation.costs import cost_factors
+from lmeraser_kit.experiments.results import write_json
+from lmeraser_kit.ground.determinism import environment
 
 
 def synthetic(n: int, path: Path, seed: int, prefix: str) -> Samples:

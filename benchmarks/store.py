@@ -16,7 +16,7 @@ from pathlib import Path
 import numpy as np
 
 from lmeraser_kit import Backbone, HierarchicalClusters, LMEraser, Recipe, Samples, Store
-from lmeraser_kit.results import PROJECT, write_json
+from lmeraser_kit.experiments.results import PROJECT, write_json
 
 
 def main() -> None:

@@ -3,33 +3,6 @@
 Names are imported when they are first used: collecting runs or drawing figures must not wait for torch.
 """
 
-import importlib
+import lazy_loader
 
-_HOME = {
-    "Backbone": "backbone",
-    "ClusterModel": "tuning",
-    "ExactnessError": "state",
-    "HashClusters": "clustering",
-    "HierarchicalClusters": "clustering",
-    "HyperplaneClusters": "clustering",
-    "LMEraser": "eraser",
-    "Receipt": "state",
-    "Recipe": "recipe",
-    "RidgeEraser": "ridge",
-    "Samples": "samples",
-    "SingleCluster": "clustering",
-    "Store": "store",
-    "load_dataset": "datasets",
-    "tune_cluster": "tuning",
-}
-__all__ = list(_HOME)
-
-
-def __getattr__(name: str):
-    if name not in _HOME:
-        raise AttributeError(f"module 'lmeraser_kit' has no attribute {name!r}")
-    return getattr(importlib.import_module(f"lmeraser_kit.{_HOME[name]}"), name)
-
-
-def __dir__() -> list[str]:
-    return __all__
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

@@ -26,7 +26,7 @@ import torch
 from tqdm import tqdm
 
 from lmeraser_kit import Backbone, HierarchicalClusters, LMEraser, Recipe, Store, load_dataset
-from lmeraser_kit.files import FOLDERS, StoreError
+from lmeraser_kit.store.files import FOLDERS, StoreError
 
 WRITERS = ("store.py", "volume.py", "ledger.py", "files.py")
 TINY = {"img_size": 16, "embed_dim": 32, "depth": 2, "num_heads": 2}

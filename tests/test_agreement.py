@@ -8,8 +8,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from lmeraser_kit import agreement, reference, reproduce, results, runs
-from lmeraser_kit.results import PROJECT, read_json, write_json
+from lmeraser_kit.experiments import agreement, reference, reproduce, results, runs
+from lmeraser_kit.experiments.results import PROJECT, read_json, write_json
 
 TABLE = pd.DataFrame(
     {
@@ -257,8 +257,8 @@ def test_a_run_that_was_stopped_says_what_is_done_and_how_to_go_on(number, tmp_p
     program = f"""
 import os, signal, subprocess, threading
 from pathlib import Path
-from lmeraser_kit import reproduce
-from lmeraser_kit.results import write_json
+from lmeraser_kit.experiments import reproduce
+from lmeraser_kit.experiments.results import write_json
 root = Path({str(tmp_path)!r})
 reproduce.run_folder = lambda name: root
 real = subprocess.Popen

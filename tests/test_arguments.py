@@ -29,23 +29,17 @@ from lmeraser_kit import (
     RidgeEraser,
     Samples,
     SingleCluster,
-    approximate,
-    baselines,
-    closed_form,
-    clustering,
-    datasets,
-    distances,
-    metrics,
-    pretraining,
-    problem,
-    prompts,
-    recipe,
-    samples,
-    training,
 )
+from lmeraser_kit.backbones import pretraining
+from lmeraser_kit.baselines import approximate, methods, unlearning_task
+from lmeraser_kit.data import datasets
+from lmeraser_kit.evaluation import costs, distances
+from lmeraser_kit.ground import minibatches, samples
+from lmeraser_kit.learners import prompts, recipe, ridge
+from lmeraser_kit.partitions import hierarchical
 
-MODULES = [approximate, baselines, closed_form, clustering, datasets, distances, metrics, pretraining, problem, prompts]
-MODULES += [recipe, samples, training]
+MODULES = [approximate, methods, ridge, hierarchical, datasets, distances, costs, pretraining, unlearning_task, prompts]
+MODULES += [recipe, samples, minibatches]
 KIT = str(Path(lmeraser_kit.__file__).parent)
 
 NAN, INF = math.nan, math.inf
@@ -414,7 +408,7 @@ def calls(backbone, split, private, tmp_path_factory):
     shares = dict.fromkeys(["UA", "RA", "TA", "MIA"], 0.5)
     prototypes = HierarchicalClusters(2).fit(features, keys)
     tuned = LMEraser(backbone, SingleCluster(), Recipe(prompt="none", epochs=1), verbose=False).fit(private[:20])
-    leaving = problem.Problem(tuned, private.uids[:4])
+    leaving = unlearning_task.Problem(tuned, private.uids[:4])
     runs = pd.DataFrame({"method": ["one head"] * 2, "n_clusters": 1, "seed": [0, 1], "accuracy": [0.5, 0.7]})
     weight = {"weight": torch.zeros(3, 2, requires_grad=True), "bias": torch.zeros(3, requires_grad=True)}
     rows, public = np.c_[features, np.eye(3)[[0, 1, 2, 0, 1, 2]]], split.public[:4]
@@ -458,17 +452,17 @@ def calls(backbone, split, private, tmp_path_factory):
         "recipe.optimiser_for": (recipe.optimiser_for, {"recipe": Recipe(), "parameters": weight, "share": 1.0}),
         "prompts.prompt_mask": (prompts.prompt_mask, {"kind": "random-patch", "share": 0.2, "size": 16, "seed": 3}),
         "prompts.prompt_canvas": (prompts.prompt_canvas, {"prompt": torch.ones(3, 10), "mask": np.tri(4, 4, 0) > 0}),
-        "metrics.expected_request_cost": (metrics.expected_request_cost, {"sizes": [7, 1, 4, 2], "epochs": 3}),
-        "metrics.expected_batch_cost": (metrics.expected_batch_cost, {"sizes": [7, 1, 4, 2], "n_requests": 3}),
-        "metrics.expected_clusters_touched": (metrics.expected_clusters_touched, {"sizes": [7, 1], "n_requests": 0.5}),
-        "metrics.slice_cost_share": (metrics.slice_cost_share, {"slices": 3}),
-        "metrics.poisson_stream": (metrics.poisson_stream, {"uids": ["a", "b"], "rate": 1.0, "seed": 3}),
-        "metrics.in_windows": (metrics.in_windows, {"stream": metrics.poisson_stream("ab", 1.0, 3), "width": 2.0}),
-        "metrics.cost_factors": (metrics.cost_factors, {"sizes": [7, 1]}),
-        "metrics.ci95": (metrics.ci95, {"values": [0.5, 0.7]}),
-        "metrics.summarise": (metrics.summarise, {"frame": runs, "by": ["method"], "values": ["accuracy"]}),
-        "metrics.against_undivided": (metrics.against_undivided, {"frame": runs}),
-        "metrics.readable": (metrics.readable, {"table": metrics.summarise(runs, ["method"], ["accuracy"])}),
+        "metrics.expected_request_cost": (costs.expected_request_cost, {"sizes": [7, 1, 4, 2], "epochs": 3}),
+        "metrics.expected_batch_cost": (costs.expected_batch_cost, {"sizes": [7, 1, 4, 2], "n_requests": 3}),
+        "metrics.expected_clusters_touched": (costs.expected_clusters_touched, {"sizes": [7, 1], "n_requests": 0.5}),
+        "metrics.slice_cost_share": (costs.slice_cost_share, {"slices": 3}),
+        "metrics.poisson_stream": (costs.poisson_stream, {"uids": ["a", "b"], "rate": 1.0, "seed": 3}),
+        "metrics.in_windows": (costs.in_windows, {"stream": costs.poisson_stream("ab", 1.0, 3), "width": 2.0}),
+        "metrics.cost_factors": (costs.cost_factors, {"sizes": [7, 1]}),
+        "metrics.ci95": (costs.ci95, {"values": [0.5, 0.7]}),
+        "metrics.summarise": (costs.summarise, {"frame": runs, "by": ["method"], "values": ["accuracy"]}),
+        "metrics.against_undivided": (costs.against_undivided, {"frame": runs}),
+        "metrics.readable": (costs.readable, {"table": costs.summarise(runs, ["method"], ["accuracy"])}),
         "distances.accuracy": (distances.accuracy, {"logits": logits, "labels": labels}),
         "distances.accuracies": (distances.accuracies, parts),
         "distances.compare": (
@@ -482,14 +476,14 @@ def calls(backbone, split, private, tmp_path_factory):
         "distances.cross_entropy": (distances.cross_entropy, {"logits": logits, "labels": labels}),
         "distances.margin": (distances.margin, {"logits": logits, "labels": labels}),
         "distances.klom": (distances.klom, {"unlearned": logits, "retrained": logits, "bins": 4}),
-        "training.warmup_cosine": (training.warmup_cosine, {"step": 3, "total": 10, "warmup": 0.2}),
-        "training.augment": (training.augment, {"views": torch.zeros(2, 3, 8, 8), "draws": np.zeros((2, 5))}),
+        "training.warmup_cosine": (minibatches.warmup_cosine, {"step": 3, "total": 10, "warmup": 0.2}),
+        "training.augment": (minibatches.augment, {"views": torch.zeros(2, 3, 8, 8), "draws": np.zeros((2, 5))}),
         "training.minibatches": (
-            lambda **arguments: list(training.minibatches(**arguments)),
+            lambda **arguments: list(minibatches.minibatches(**arguments)),
             {"keys": keys, "seed": 3, "epoch": 0, "batch_size": 2},
         ),
         "training.train": (
-            training.train,
+            minibatches.train,
             {"loss_of": lambda rows, draws: 0 * weight["weight"].sum() + draws.mean(), "optimiser": descent,
              "keys": keys, "epochs": [0], "batch_size": 2, "seed": 3, "warmup": 0.2},
         ),
@@ -512,15 +506,15 @@ def calls(backbone, split, private, tmp_path_factory):
             {"public": public, "epochs": 0, "seed": 3, "arguments": TINY},
         ),
         "baselines.build_method": (
-            packed(baselines.build_method, "options"),
+            packed(methods.build_method, "options"),
             {"name": "lmeraser", "backbone": backbone, "n_clusters": 4, "recipe": Recipe(), "options": {"seed": 3}},
         ),
-        "baselines.check_methods": (baselines.check_methods, {"names": ["lmeraser"]}),
+        "baselines.check_methods": (methods.check_methods, {"names": ["lmeraser"]}),
         "baselines.linear_probe": (
-            baselines.linear_probe,
+            methods.linear_probe,
             {"features": features[:4], "labels": [0, 1, 1, 0], "test_features": features[4:]},
         ),
-        "problem.Problem": (problem.Problem, {"eraser": tuned, "uids": []}),
+        "problem.Problem": (unlearning_task.Problem, {"eraser": tuned, "uids": []}),
         "problem.Problem.part": (leaving.part, {"samples": private[:2]}),
         "approximate.unlearn": (
             packed(approximate.unlearn, "options"),
@@ -530,10 +524,10 @@ def calls(backbone, split, private, tmp_path_factory):
             approximate.relearn_steps,
             {"problem": leaving, "parameters": leaving.start, "accuracy": 0.0, "most": 3},
         ),
-        "closed_form.with_one": (closed_form.with_one, {"features": features}),
-        "closed_form.sums": (closed_form.sums, {"rows": rows, "inputs": 2}),
-        "closed_form.head_from_sums": (closed_form.head_from_sums, {"total": closed_form.sums(rows, 2), "l2": 0.4}),
-        "closed_form.head_from_rows": (closed_form.head_from_rows, {"rows": rows, "inputs": 2, "l2": 0.4}),
+        "closed_form.with_one": (ridge.with_one, {"features": features}),
+        "closed_form.sums": (ridge.sums, {"rows": rows, "inputs": 2}),
+        "closed_form.head_from_sums": (ridge.head_from_sums, {"total": ridge.sums(rows, 2), "l2": 0.4}),
+        "closed_form.head_from_rows": (ridge.head_from_rows, {"rows": rows, "inputs": 2, "l2": 0.4}),
     }  # fmt: skip
 
 
@@ -652,7 +646,7 @@ def contents(result):
 
 
 def test_a_partition_is_described_by_its_parameters_alone():
-    described = clustering.described
+    described = hierarchical.described
     plain, features = HierarchicalClusters(5, linkage="ward"), np.random.default_rng(0).normal(size=(9, 2))
     assert described(plain) == described(HierarchicalClusters(np.int64(5), linkage="ward", fit_on=np.str_("public")))
     others = [HierarchicalClusters(5), HierarchicalClusters(6, linkage="ward"), HashClusters(5), SingleCluster()]
@@ -706,8 +700,8 @@ def test_methods_that_change_heads_take_no_others(backbone, private, calls):
     ridge = RidgeEraser(backbone, SingleCluster(), verbose=False).fit(few)
     for eraser, message in ((sliced, "2 slices"), (ridge, "is RidgeEraser"), (LMEraser(backbone), "a fitted LMEraser")):
         with pytest.raises(ValueError, match=message):
-            problem.Problem(eraser, [])
+            unlearning_task.Problem(eraser, [])
     eraser = calls["problem.Problem"][1]["eraser"]
     for uids, message in (([], "forget set is empty"), (private[:20], "retain set is empty")):
         with pytest.raises(ValueError, match=message):
-            approximate.unlearn("fine-tune", problem.Problem(eraser, uids))
+            approximate.unlearn("fine-tune", unlearning_task.Problem(eraser, uids))

@@ -21,8 +21,8 @@ from lmeraser_kit import (
     Store,
     tune_cluster,
 )
-from lmeraser_kit.arithmetic import exact_arithmetic, pick_device
-from lmeraser_kit.tuning import cluster_addresses, cluster_features
+from lmeraser_kit.ground.determinism import exact_arithmetic, pick_device
+from lmeraser_kit.learners.prompt_tuning import cluster_addresses, cluster_features
 
 KIT = str(Path(__file__).parents[1] / "lmeraser_kit")
 KINDS = {"LMEraser": LMEraser, "RidgeEraser": RidgeEraser}
@@ -90,7 +90,7 @@ def fitted(backbone, split, private):
 def test_a_wrong_argument_is_refused_by_fit_and_plan_and_by_whatever_comes_later(
     kind, argument, values, says, fitted, split, private, monkeypatch
 ):
-    for home in ("lmeraser_kit.rebuild.tune_cluster", "lmeraser_kit.backbone.Backbone.features"):
+    for home in ("lmeraser_kit.unlearning.rebuild.tune_cluster", "lmeraser_kit.backbones.backbone.Backbone.features"):
         monkeypatch.setattr(home, lambda *a, **k: pytest.fail("it has begun to compute"))
     changed = {name: value for name, value in vars(fitted[kind]).items() if name.endswith("_")}
     for wrong in values:

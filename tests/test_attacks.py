@@ -5,9 +5,9 @@ import pytest
 from scipy import stats
 from scipy.special import log_softmax
 
-from lmeraser_kit import attacks, distances, evaluation
-from lmeraser_kit.baselines import check_methods
-from lmeraser_kit.shadows import halves
+from lmeraser_kit.baselines.methods import check_methods
+from lmeraser_kit.baselines.shadows import halves
+from lmeraser_kit.evaluation import attacks, distances, roc
 
 RNG = np.random.default_rng
 
@@ -71,8 +71,8 @@ def test_a_perfect_auc_and_a_rate_of_none_have_intervals_with_a_width():
     none = attacks.evaluate(np.arange(20.0), np.arange(30) + 100.0)
     assert none["auc_low"] == 0 and none["auc_high"] == pytest.approx(1 - row["auc_low"])
     assert none["tpr_at_0.01_high"] == pytest.approx(1 - 0.025 ** (1 / 20))
-    assert evaluation.auc_interval(1.0, 1, 1) == pytest.approx((1 / (1 + z2), 1))  # with N* = 0 it is Wilson's, of one
-    low, high = evaluation.auc_interval(0.8, 40, 60)  # both ends are z standard errors away from 0.8
+    assert roc.auc_interval(1.0, 1, 1) == pytest.approx((1 / (1 + z2), 1))  # with N* = 0 it is Wilson's, of one
+    low, high = roc.auc_interval(0.8, 40, 60)  # both ends are z standard errors away from 0.8
     for end in (low, high):
         q1, q2 = end / (2 - end), 2 * end**2 / (1 + end)
         variance = (end * (1 - end) + 49 * (q1 + q2 - 2 * end**2)) / 2400  # Hanley and McNeil's, with N* = 49
@@ -111,7 +111,7 @@ def test_the_interval_of_u_lira_is_over_samples():
 def test_a_perfect_u_lira_has_the_interval_of_one_score_a_sample():
     rng = RNG(0)
     row = attacks.u_lira(rng.standard_normal((8, 25)) + 99, rng.standard_normal((8, 25)), n_resamples=20)
-    assert (row["auc"], row["auc_low"]) == (1, evaluation.auc_interval(1.0, 25, 25)[0])
+    assert (row["auc"], row["auc_low"]) == (1, roc.auc_interval(1.0, 25, 25)[0])
     assert row["tpr_at_0.01_low"] == pytest.approx(0.025 ** (1 / 25))
 
 
@@ -127,11 +127,11 @@ def test_an_attack_with_the_sign_turned_is_an_attack():
 
 
 def test_canary_gaps_have_an_interval_over_canaries():
-    row = evaluation.canary_gap(np.array([0.5, 0.7, 0.6]), np.array([0.1, 0.1, 0.3]), np.full(3, 0.1))
+    row = roc.canary_gap(np.array([0.5, 0.7, 0.6]), np.array([0.1, 0.1, 0.3]), np.full(3, 0.1))
     half = stats.t.ppf(0.975, 2) * 0.1 / np.sqrt(3)
     assert row["before"] == pytest.approx(0.5) and row["after"] == pytest.approx(0.2) and row["canaries"] == 3
     assert (row["before_low"], row["before_high"]) == pytest.approx((0.5 - half, 0.5 + half))
-    alone = evaluation.canary_gap([0.5], [0.1], [0.1])
+    alone = roc.canary_gap([0.5], [0.1], [0.1])
     assert alone["after"] == 0 and np.isnan(alone["before_low"])
 
 
@@ -260,18 +260,18 @@ OFFLINE = (attacks.lira_online, attacks.lira_offline)
         (attacks.evaluate, (None, M), "members is None"),
         (attacks.loss_attack, (NAN, M), "members holds NaN"),
         (attacks.loss_attack, (N, EMPTY), "others has shape"),
-        (evaluation.auc_interval, (1.1, 3, 3), "auc is 1.1"),
-        (evaluation.auc_interval, (np.nan, 3, 3), "auc is nan"),
-        (evaluation.auc_interval, (0.5, 0, 3), "n is 0"),
-        (evaluation.auc_interval, (0.5, 3, 2.5), "m is 2.5"),
-        (evaluation.auc_interval, (0.5, 3, 3, 2), "level is 2, expected a finite number above 0 to 1"),
+        (roc.auc_interval, (1.1, 3, 3), "auc is 1.1"),
+        (roc.auc_interval, (np.nan, 3, 3), "auc is nan"),
+        (roc.auc_interval, (0.5, 0, 3), "n is 0"),
+        (roc.auc_interval, (0.5, 3, 2.5), "m is 2.5"),
+        (roc.auc_interval, (0.5, 3, 3, 2), "level is 2, expected a finite number above 0 to 1"),
         (
-            evaluation.evaluate_samples,
+            roc.evaluate_samples,
             (MODELS, MODELS[:, :9]),
             r"others has shape \(10, 9\), expected \(n_models, 12\)",
         ),
-        (evaluation.canary_gap, (N, N[:5], N), r"after has shape \(5,\), expected \(12,\)"),
-        (evaluation.canary_gap, (EMPTY, EMPTY, EMPTY), "never has shape"),
+        (roc.canary_gap, (N, N[:5], N), r"after has shape \(5,\), expected \(12,\)"),
+        (roc.canary_gap, (EMPTY, EMPTY, EMPTY), "never has shape"),
         (attacks.logistic_scores, (N, HALF[0]), r"log_probabilities has shape \(12,\), expected \(N, n_classes\)"),
         (attacks.logistic_scores, (SQUARE, HALF[0][:9]), r"inside is an array of bool \(9,\), expected bool \(12,\)"),
         (attacks.logistic_scores, (SQUARE, HALF[0].astype(int)), "inside is an array of int64"),

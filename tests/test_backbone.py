@@ -8,12 +8,13 @@ from conftest import TINY
 from safetensors.torch import save_file
 
 from lmeraser_kit import Backbone, HierarchicalClusters, LMEraser, Recipe, Store, tune_cluster
-from lmeraser_kit.arithmetic import environment, exact_arithmetic, native_precisions
-from lmeraser_kit.backbone import PRECISIONS
-from lmeraser_kit.baselines import linear_probe
-from lmeraser_kit.pretraining import PAPER, backbone_for, untrained
-from lmeraser_kit.training import augment, warmup_cosine
-from lmeraser_kit.tuning import at_hand
+from lmeraser_kit.backbones import backbone_for, untrained
+from lmeraser_kit.backbones.backbone import PRECISIONS
+from lmeraser_kit.baselines.methods import linear_probe
+from lmeraser_kit.data.inputs import PAPER
+from lmeraser_kit.ground.determinism import environment, exact_arithmetic, native_precisions
+from lmeraser_kit.ground.minibatches import augment, warmup_cosine
+from lmeraser_kit.learners.prompt_tuning import at_hand
 
 
 def test_a_saved_backbone_is_the_same(backbone, split, tmp_path):

@@ -12,12 +12,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from lmeraser_kit import Backbone, HashClusters, LMEraser, Recipe, RidgeEraser, Samples, arithmetic, inputs, pretraining
-from lmeraser_kit import runs as kit_runs
-from lmeraser_kit.results import write_json
-from lmeraser_kit.tuning import cluster_addresses
+from lmeraser_kit import Backbone, HashClusters, LMEraser, Recipe, RidgeEraser, Samples
+from lmeraser_kit.backbones import pretraining
+from lmeraser_kit.data import inputs
+from lmeraser_kit.experiments import runs as kit_runs
+from lmeraser_kit.experiments.results import write_json
+from lmeraser_kit.ground import determinism
+from lmeraser_kit.learners.prompt_tuning import cluster_addresses
 
-PACKAGE = Path(arithmetic.__file__).parent
+PACKAGE = Path(determinism.__file__).parent
 
 
 def imported_by(path):
@@ -35,9 +38,9 @@ def imported_by(path):
 
 
 def test_whatever_a_computing_file_imports_counts_as_code():
-    counted = {path.stem for path in arithmetic.computing_files()}
+    counted = {path.stem for path in determinism.computing_files()}
     assert {"ridge", "pretraining", "approximate", "prediction", "closed_form", "tuning", "store"} <= counted
-    for path in arithmetic.computing_files():
+    for path in determinism.computing_files():
         if path.stem != "__init__":  # it names what is public, and computes nothing
             assert imported_by(path) <= counted, f"{path.name} computes with a file that the hash of the code lacks"
 
@@ -47,11 +50,11 @@ def test_a_change_in_any_computing_file_and_a_new_file_are_other_code(tmp_path):
     shutil.copytree(PACKAGE, copy, ignore=shutil.ignore_patterns("__pycache__"))
 
     def digest():
-        return arithmetic.code_digest.__wrapped__(copy)
+        return determinism.code_digest.__wrapped__(copy)
 
     before = digest()
-    assert before == arithmetic.code_digest()
-    for path in [copy / p.relative_to(PACKAGE) for p in arithmetic.computing_files()]:
+    assert before == determinism.code_digest()
+    for path in [copy / p.relative_to(PACKAGE) for p in determinism.computing_files()]:
         content = path.read_bytes()
         path.write_bytes(content + b"\n# another way\n")
         assert digest() != before, path.name
@@ -71,7 +74,7 @@ def test_a_change_in_any_computing_file_and_a_new_file_are_other_code(tmp_path):
 @pytest.mark.skipif(platform.machine() != "x86_64", reason="the kernels are those of x86 chips")
 def test_the_environment_names_kernels_that_round_differently():
     def environment(**settings):
-        program = "from lmeraser_kit.arithmetic import environment; print(environment('cpu', 1))"
+        program = "from lmeraser_kit.ground.determinism import environment; print(environment('cpu', 1))"
         plain = {name: value for name, value in os.environ.items() if name not in names}
         done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, env=plain | settings)
         return ast.literal_eval(done.stdout)
@@ -86,10 +89,10 @@ def test_the_environment_names_kernels_that_round_differently():
 
 
 def test_the_environment_knows_threads_and_code(monkeypatch):
-    here = arithmetic.environment("cpu", 1)
-    assert arithmetic.environment("cpu", 2) != here
-    monkeypatch.setattr(arithmetic, "code_digest", lambda: "other code")
-    assert {k for k, v in arithmetic.environment("cpu", 1).items() if v != here[k]} == {"kit"}
+    here = determinism.environment("cpu", 1)
+    assert determinism.environment("cpu", 2) != here
+    monkeypatch.setattr(determinism, "code_digest", lambda: "other code")
+    assert {k for k, v in determinism.environment("cpu", 1).items() if v != here[k]} == {"kit"}
 
 
 # --- a cluster's model, and a shard's statistics
@@ -131,10 +134,12 @@ def test_each_ingredient_of_a_clusters_model_is_in_its_address(backbone, private
     addresses["preprocessing"] = address(Backbone(architecture, arguments, backbone.state_dict(), brighter, "cpu"))
     addresses["precision"] = address(backbone.at("bfloat16"))
     addresses["scale of features"] = address(backbone.standardised(split.public[:50]))
-    here = arithmetic.environment(backbone.device, 1)
+    here = determinism.environment(backbone.device, 1)
     for name in here:
         with monkeypatch.context() as patch:
-            patch.setattr("lmeraser_kit.tuning.environment", lambda *a, name=name: {**here, name: "other"})
+            patch.setattr(
+                "lmeraser_kit.learners.prompt_tuning.environment", lambda *a, name=name: {**here, name: "other"}
+            )
             addresses[f"environment: {name}"] = address()
     assert len(set(addresses.values())) == len(addresses) > 40
     shuffled = part[np.random.default_rng(0).permutation(len(part))]
@@ -203,11 +208,11 @@ def test_each_ingredient_of_a_trained_backbone_is_in_its_files_name(split, tmp_p
     assert misses(name="other-vit") == misses(epochs=1) == misses(seed=1) == 1
     for name, other in other_samples(public).items():
         assert misses(part=other) == 1, name
-    here = arithmetic.environment("cpu", 1)
+    here = determinism.environment("cpu", 1)
     for name in here:
         monkeypatch.setattr(pretraining, "environment", lambda *a, name=name: {**here, name: "other"})
         assert misses() == 1, name
-    monkeypatch.setattr(pretraining, "environment", arithmetic.environment)
+    monkeypatch.setattr(pretraining, "environment", determinism.environment)
     assert misses() == 0
 
 
@@ -263,8 +268,10 @@ def test_what_a_run_downloads_does_not_make_it_stale_and_what_changes_under_it_i
 
 def test_a_model_in_another_environment_is_not_taken_for_the_same(make_eraser, private, split, monkeypatch):
     eraser = make_eraser(HashClusters(3), cls=LMEraser).fit(private[:30])
-    real = arithmetic.environment
-    monkeypatch.setattr("lmeraser_kit.rebuild.environment", lambda *a: {**real(*a), "blas": "openblas 0.3.30 SkylakeX"})
+    real = determinism.environment
+    monkeypatch.setattr(
+        "lmeraser_kit.unlearning.rebuild.environment", lambda *a: {**real(*a), "blas": "openblas 0.3.30 SkylakeX"}
+    )
     with pytest.raises(RuntimeError, match=r"blas: .* then, openblas 0\.3\.30 SkylakeX now"):
         eraser.verify()
     assert eraser.forget(private.uids[0]).clusters_tuned == eraser.sizes()

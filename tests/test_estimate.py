@@ -3,8 +3,8 @@
 import pytest
 import yaml
 
-from lmeraser_kit import estimate, runs
-from lmeraser_kit.results import PROJECT
+from lmeraser_kit.experiments import estimate, runs
+from lmeraser_kit.experiments.results import PROJECT
 
 
 def profile(name):

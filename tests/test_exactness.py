@@ -240,7 +240,7 @@ def test_an_interrupted_request_changes_nothing(make_eraser, private, split, mon
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr("lmeraser_kit.rebuild.tune_cluster", interrupted)
+        patch.setattr("lmeraser_kit.unlearning.rebuild.tune_cluster", interrupted)
         with pytest.raises(KeyboardInterrupt):
             eraser.forget(private.uids[0])
     assert eraser.state_hash() == before and private.uids[0] in eraser.state_.samples.uids

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from lmeraser_kit import ExactnessError, HierarchicalClusters, LMEraser
-from lmeraser_kit.leaks import LEAKS, KeptPrototypes, PooledEarlyStopping, StaleCacheEntry
-from lmeraser_kit.ridge import RidgeEraser
+from lmeraser_kit.baselines.leakage import LEAKS, KeptPrototypes, PooledEarlyStopping, StaleCacheEntry
+from lmeraser_kit.unlearning.ridge_eraser import RidgeEraser
 
 
 def course_of_events(eraser, private, split):

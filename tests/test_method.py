@@ -17,14 +17,14 @@ from lmeraser_kit import (
     RidgeEraser,
     Samples,
     SingleCluster,
-    closed_form,
     load_dataset,
     tune_cluster,
 )
-from lmeraser_kit.backbone import FEATURE_BATCH
-from lmeraser_kit.baselines import METHODS, build_method
-from lmeraser_kit.prompts import PROMPTS, prompt_canvas, prompt_mask
-from lmeraser_kit.recipe import named_recipe
+from lmeraser_kit.backbones.backbone import FEATURE_BATCH
+from lmeraser_kit.baselines.methods import METHODS, build_method
+from lmeraser_kit.learners import ridge
+from lmeraser_kit.learners.prompts import PROMPTS, prompt_canvas, prompt_mask
+from lmeraser_kit.learners.recipe import named_recipe
 
 # --- clustering
 
@@ -270,8 +270,8 @@ def test_forward_passes_are_those_of_a_prediction(clusters, recipe, passes, make
 def test_a_head_may_start_from_its_closed_form(make_eraser, private, split):
     recipe = {"prompt": "none", "shift": 0.0, "head_lr": 0.0, "epochs": 1, "head_start": "ridge"}
     eraser = make_eraser(SingleCluster(), recipe=recipe).fit(private)  # at rate 0 it stays there
-    x = closed_form.with_one(eraser.backbone.features(private.images))
-    expected = closed_form.head_from_rows(np.c_[x, np.eye(10)[private.labels]], x.shape[1])
+    x = ridge.with_one(eraser.backbone.features(private.images))
+    expected = ridge.head_from_rows(np.c_[x, np.eye(10)[private.labels]], x.shape[1])
     np.testing.assert_allclose(eraser.state_.models[0].weight, 5 * expected[:-1].T, rtol=1e-5, atol=1e-6)
     eraser.verify()
     with pytest.raises(ValueError, match="head_start is 'rigde', expected one of: zero, ridge"):
@@ -288,7 +288,7 @@ def test_joblib_chooses_where_clusters_are_tuned(make_eraser, private, split):
 
 
 def test_bad_fits_are_refused_before_they_cost_time(make_eraser, private, split, monkeypatch):
-    monkeypatch.setattr("lmeraser_kit.rebuild.tune_cluster", lambda *a: pytest.fail("it began to tune"))
+    monkeypatch.setattr("lmeraser_kit.unlearning.rebuild.tune_cluster", lambda *a: pytest.fail("it began to tune"))
     cases = [
         (make_eraser(HierarchicalClusters(0)), "n_clusters is 0"),
         (make_eraser(HashClusters(0)), "n_clusters is 0"),

@@ -5,7 +5,7 @@ import pandas as pd
 import pytest
 from scipy import stats
 
-from lmeraser_kit.metrics import (
+from lmeraser_kit.evaluation.costs import (
     against_undivided,
     ci95,
     cost_factors,

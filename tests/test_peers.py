@@ -9,16 +9,18 @@ import torch
 import torch.nn.functional as F
 from scipy.special import softmax
 
-from lmeraser_kit import HashClusters, HierarchicalClusters, LMEraser, Recipe, SingleCluster, closed_form, distances
-from lmeraser_kit import shadows as shadow_module
-from lmeraser_kit.approximate import APPROXIMATE, newton_removal, relearn_steps, salun, ssd, unlearn
-from lmeraser_kit.baselines import METHODS, build_method
-from lmeraser_kit.files import StoreError
-from lmeraser_kit.leaks import KeptPrototypes
-from lmeraser_kit.problem import Problem
-from lmeraser_kit.ridge import RidgeEraser
-from lmeraser_kit.shadows import halves, shadow_logits
-from lmeraser_kit.store import Store
+from lmeraser_kit import HashClusters, HierarchicalClusters, LMEraser, Recipe, SingleCluster
+from lmeraser_kit.baselines import shadows as shadow_module
+from lmeraser_kit.baselines.approximate import APPROXIMATE, newton_removal, relearn_steps, salun, ssd, unlearn
+from lmeraser_kit.baselines.leakage import KeptPrototypes
+from lmeraser_kit.baselines.methods import METHODS, build_method
+from lmeraser_kit.baselines.shadows import halves, shadow_logits
+from lmeraser_kit.baselines.unlearning_task import Problem
+from lmeraser_kit.evaluation import distances
+from lmeraser_kit.learners import ridge
+from lmeraser_kit.store.files import StoreError
+from lmeraser_kit.store.store import Store
+from lmeraser_kit.unlearning.ridge_eraser import RidgeEraser
 
 EXACT = [name for name in METHODS if name != "published routing"]
 
@@ -134,10 +136,10 @@ def test_a_negative_weight_of_the_clusters_own_heads_is_refused(backbone, privat
 def test_few_rows_give_the_same_head_as_their_sums():
     rng = np.random.default_rng(0)
     rows = np.c_[rng.normal(size=(12, 30)), np.eye(3)[rng.integers(0, 3, 12)]]
-    total = closed_form.sums(rows, 30)
+    total = ridge.sums(rows, 30)
     l2 = 0.3 * np.trace(total[:, :30]) / 12  # the same l2, as a share of the other diagonal
-    expected = closed_form.head_from_sums(total, l2 * 30 / np.trace(total[:, :30]))
-    np.testing.assert_allclose(closed_form.head_from_rows(rows, 30, 0.3), expected, atol=1e-10)
+    expected = ridge.head_from_sums(total, l2 * 30 / np.trace(total[:, :30]))
+    np.testing.assert_allclose(ridge.head_from_rows(rows, 30, 0.3), expected, atol=1e-10)
 
 
 def test_the_heads_of_clusters_vote_beside_the_head_for_everybody(backbone, private, split):
@@ -148,14 +150,14 @@ def test_the_heads_of_clusters_vote_beside_the_head_for_everybody(backbone, priv
     images = split.test[:30]
     clusters = HierarchicalClusters(4, linkage="ward", softness=0.5)
     plain, both = fitted(clusters, layers=False), fitted(clusters, layers=False, local=0.5)
-    x = closed_form.with_one(backbone.features(images.images))
+    x = ridge.with_one(backbone.features(images.images))
     votes = both.state_.routing.votes(backbone.features(images.images), np.array(sorted(both.state_.models)))
     expected = x @ plain.head()
     for k, share in zip(sorted(both.state_.models), votes.T, strict=True):
         members = both.state_.members[k]
-        rows = np.c_[closed_form.with_one(backbone.features(members.images)), np.eye(10)[members.labels]]
-        expected += 0.5 * share[:, None] * (x @ closed_form.head_from_rows(rows, x.shape[1]))
-    np.testing.assert_allclose(both.predict_proba(images), softmax(closed_form.SHARPNESS * expected, axis=1), atol=1e-9)
+        rows = np.c_[ridge.with_one(backbone.features(members.images)), np.eye(10)[members.labels]]
+        expected += 0.5 * share[:, None] * (x @ ridge.head_from_rows(rows, x.shape[1]))
+    np.testing.assert_allclose(both.predict_proba(images), softmax(ridge.SHARPNESS * expected, axis=1), atol=1e-9)
     assert both.state_hash() != plain.state_hash()
     both.forget(private.uids[:3])
     both.verify()

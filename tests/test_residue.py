@@ -19,8 +19,8 @@ import json, shutil, sys
 import numpy as np
 from pathlib import Path
 from lmeraser_kit import HashClusters, LMEraser, Recipe, Store, load_dataset
-from lmeraser_kit.pretraining import backbone_for
-from lmeraser_kit.shadows import halves, shadow_logits
+from lmeraser_kit.backbones import backbone_for
+from lmeraser_kit.baselines.shadows import halves, shadow_logits
 from test_residue import found_in
 
 root, desk = Path(sys.argv[1]), Path(sys.argv[2])

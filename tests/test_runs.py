@@ -15,8 +15,9 @@ import yaml
 from nbformat.v4 import new_code_cell, new_notebook
 from papermill.exceptions import PapermillExecutionError
 
-from lmeraser_kit import inputs, results, runs
-from lmeraser_kit.report import write_report
+from lmeraser_kit.data import inputs
+from lmeraser_kit.experiments import results, runs
+from lmeraser_kit.experiments.report import write_report
 
 LOOK_UP = "from lmeraser_kit import results\n"
 
@@ -83,7 +84,7 @@ def test_a_run_leaves_what_a_table_needs(notebook, tmp_path):
 
 def test_a_failed_run_says_where_and_does_not_count(notebook, tmp_path):
     folder = tmp_path / "profile" / "runs" / "count" / "bad"
-    command = [sys.executable, "-m", "lmeraser_kit.runs", notebook, folder, "-y", "{name: boom}"]
+    command = [sys.executable, "-m", "lmeraser_kit.experiments.runs", notebook, folder, "-y", "{name: boom}"]
     done = subprocess.run(command, capture_output=True, text=True)
     assert done.returncode == 1
     assert "FAILED in this cell" in done.stderr and 'if name == "boom"' in done.stderr
@@ -196,7 +197,7 @@ def test_a_folder_that_is_no_runs_is_not_emptied(notebook, tmp_path):
     with pytest.raises(ValueError, match="thesis is not empty, and no run's folder"):
         runs.run_notebook(notebook, tmp_path / "thesis", {})
     assert (tmp_path / "thesis" / "chapter.tex").read_text() == "years of work"
-    command = [sys.executable, "-m", "lmeraser_kit.runs", notebook, tmp_path / "thesis"]
+    command = [sys.executable, "-m", "lmeraser_kit.experiments.runs", notebook, tmp_path / "thesis"]
     done = subprocess.run(command, capture_output=True, text=True)
     assert done.returncode == 2 and "name another one" in done.stderr
 

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from lmeraser_kit import Samples, load_dataset
-from lmeraser_kit.samples import digest, keyed_uniform
+from lmeraser_kit.ground.hashing import digest, keyed_uniform
 
 
 def samples(n=6, **changes):

@@ -6,9 +6,9 @@ import pytest
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-from lmeraser_kit.arithmetic import exact_arithmetic
-from lmeraser_kit.pretraining import untrained
-from lmeraser_kit.training import train
+from lmeraser_kit.backbones import untrained
+from lmeraser_kit.ground.determinism import exact_arithmetic
+from lmeraser_kit.ground.minibatches import train
 
 
 def through(model, views):
@@ -66,7 +66,7 @@ def test_the_gradients_of_micro_batches_add_up(micro_batch):
 
 FAULTS = """
 import resource, torch
-from lmeraser_kit.arithmetic import keep_freed_memory
+from lmeraser_kit.ground.determinism import keep_freed_memory
 keep_freed_memory({keep})
 for turn in range(40):
     if turn == 30:

@@ -15,11 +15,12 @@ import pytest
 import stand_ins
 from PIL import Image
 
-from lmeraser_kit import image_files, load_dataset
-from lmeraser_kit.datasets import Split
-from lmeraser_kit.image_files import read_image
-from lmeraser_kit.inputs import EXPECTED, data_files
-from lmeraser_kit.sources import N_CLASSES, read_source
+from lmeraser_kit import load_dataset
+from lmeraser_kit.data import image_files
+from lmeraser_kit.data.datasets import Split
+from lmeraser_kit.data.image_files import read_image
+from lmeraser_kit.data.inputs import EXPECTED, data_files
+from lmeraser_kit.data.readers import N_CLASSES, read_source
 
 
 @pytest.fixture(autouse=True)
@@ -141,7 +142,7 @@ def test_no_pixels_outlive_a_process_that_is_killed(tmp_path):
     (tmp_path / "tmp").mkdir()
     before = sorted(tmp_path.rglob("*"))
     code = (
-        "import os, sys, pathlib; from lmeraser_kit.sources import read_source; root = pathlib.Path(sys.argv[1]);"
+        "import os, sys, pathlib; from lmeraser_kit.data.readers import read_source; root = pathlib.Path(sys.argv[1]);"
         "assert read_source('shapes', root).train.images.any(); print('read', flush=True); os.kill(os.getpid(), 9)"
     )
     environment = os.environ | {"TMPDIR": str(tmp_path / "tmp"), "JOBLIB_TEMP_FOLDER": str(tmp_path / "tmp")}

@@ -23,10 +23,10 @@ from lmeraser_kit import (
     Samples,
     SingleCluster,
     Store,
-    certificate,
 )
-from lmeraser_kit.certificate import Certificate, merkle_root
-from lmeraser_kit.files import DamagedError, StoreError
+from lmeraser_kit.store import certificate
+from lmeraser_kit.store.certificate import Certificate, merkle_root
+from lmeraser_kit.store.files import DamagedError, StoreError
 
 PARTITIONS = {
     "public": HierarchicalClusters(5),
@@ -147,7 +147,7 @@ def test_everything_can_leave_and_others_come(make_store, clusters, fresh_hash, 
 def test_in_another_environment_a_request_builds_everything_anew(make_store, private, monkeypatch):
     store = make_store()
     store.close()
-    monkeypatch.setattr("lmeraser_kit.arithmetic.versions", lambda: {"torch": "0.1"})
+    monkeypatch.setattr("lmeraser_kit.ground.determinism.versions", lambda: {"torch": "0.1"})
     with Store.open(store.folder, verbose=False) as store:
         with pytest.raises(RuntimeError, match=r"torch: .* then, 0\.1 now"):
             store.verify()
@@ -190,7 +190,7 @@ def test_a_failed_request_is_kept_and_carried_out_later(make_store, private, mon
     store = make_store()
     before = store.eraser.state_hash()
     with monkeypatch.context() as patch:
-        patch.setattr("lmeraser_kit.rebuild.tune_cluster", lambda *arguments: 1 / 0)
+        patch.setattr("lmeraser_kit.unlearning.rebuild.tune_cluster", lambda *arguments: 1 / 0)
         with pytest.raises(ZeroDivisionError):
             store.forget(private.uids[0])
         assert store.eraser.state_hash() == before
@@ -256,7 +256,7 @@ def _covered(store, k, checkpoint):
 def test_a_request_under_way_leaves_nothing_either(make_store, private, monkeypatch):
     """Between the record and the commit the uid is in a staged file; never in the ledger."""
     store, uid = make_store(), private.uids[7]
-    monkeypatch.setattr("lmeraser_kit.rebuild.tune_cluster", lambda *arguments: 1 / 0)
+    monkeypatch.setattr("lmeraser_kit.unlearning.rebuild.tune_cluster", lambda *arguments: 1 / 0)
     with pytest.raises(ZeroDivisionError):
         store.forget(uid)
     there = {path.name for path, content in contents(store.folder / "staged").items() if uid.encode() in content}
@@ -501,7 +501,7 @@ def test_a_root_tells_nothing_to_who_guesses(make_store, private):
 def test_verify_compares_with_the_last_certificate(make_store, monkeypatch):
     store = make_store()
     with monkeypatch.context() as patch:
-        patch.setattr("lmeraser_kit.store.leaves", lambda version: ["other"])
+        patch.setattr("lmeraser_kit.store.store.leaves", lambda version: ["other"])
         with pytest.raises(ExactnessError, match="commits to other clusters"):
             store.verify(sorted(store.eraser.sizes())[:1])
     store.verify(sorted(store.eraser.sizes())[:1])

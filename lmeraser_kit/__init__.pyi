@@ -1,0 +1,15 @@
+from .backbones.backbone import Backbone as Backbone
+from .data.datasets import load_dataset as load_dataset
+from .ground.samples import Samples as Samples
+from .learners.prompt_tuning import ClusterModel as ClusterModel
+from .learners.prompt_tuning import tune_cluster as tune_cluster
+from .learners.recipe import Recipe as Recipe
+from .partitions.hashed import HashClusters as HashClusters
+from .partitions.hashed import SingleCluster as SingleCluster
+from .partitions.hierarchical import HierarchicalClusters as HierarchicalClusters
+from .partitions.hyperplanes import HyperplaneClusters as HyperplaneClusters
+from .store.store import Store as Store
+from .unlearning.eraser import LMEraser as LMEraser
+from .unlearning.ridge_eraser import RidgeEraser as RidgeEraser
+from .unlearning.state import ExactnessError as ExactnessError
+from .unlearning.state import Receipt as Receipt

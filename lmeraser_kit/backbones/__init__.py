@@ -1,0 +1,5 @@
+"""Frozen networks: made, loaded, pre-trained on public samples, and run fast."""
+
+import lazy_loader
+
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

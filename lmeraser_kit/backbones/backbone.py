@@ -1,0 +1,299 @@
+"""The frozen backbone: a timm model with its own preprocessing, trained on public samples or taken from timm.
+
+LMEraser (arXiv 2404.11056) trains the backbone on public data, freezes it, and uses it twice: its features decide which
+cluster a private sample belongs to, and prompts are tuned through it. Nothing private ever changes it.
+"""
+
+from __future__ import annotations
+
+import functools
+import json
+import sys
+import warnings
+from collections.abc import Sequence
+from pathlib import Path
+from types import MappingProxyType
+
+import numpy as np
+import torch
+
+from lmeraser_kit.backbones import frozen
+from lmeraser_kit.backbones.fast_forward import shortened
+from lmeraser_kit.backbones.networks import Architecture, build, name_of, outputs, own_module, same_module
+from lmeraser_kit.backbones.preprocessing import clean_views, standardisation
+from lmeraser_kit.backbones.pretraining import pretrain_vit
+from lmeraser_kit.backbones.timm_models import read_timm
+from lmeraser_kit.backbones.weights import read_weights, write_weights
+from lmeraser_kit.ground import checks
+from lmeraser_kit.ground.determinism import exact_arithmetic, memory_to_spare, native_precisions, pick_device, progress
+from lmeraser_kit.ground.hashing import digest
+from lmeraser_kit.ground.samples import Samples
+
+FEATURE_BATCH = 64  # kernels may round differently for different batch shapes: features always come in this one
+PRECISIONS = {"float32": torch.float32, "bfloat16": torch.bfloat16}
+LAST_UNPICKLED: dict[tuple[str, str], dict] = {}
+STANDARD = ("lmeraser_kit.mean", "lmeraser_kit.scale")  # names of a standardisation among the weights
+
+
+class Backbone:
+    """A frozen feature extractor. Build one with `train`, `load`, `from_timm` or `from_module`.
+
+    Args:
+        architecture: A timm model name, or a module, which is copied.
+        arguments: Further arguments of `timm.create_model` (img_size, depth, ...); for a module its `stages`.
+        state: The weights by name; and those of a standardisation, if there is one.
+        data_config: timm's data config: input_size, interpolation, mean, std, crop_pct.
+        device: `auto`, or a torch device.
+        precision: One of PRECISIONS: what weights and activations are in. Features, prompts and heads are float32.
+
+    Raises:
+        ValueError: If the precision or the device is unknown, or a weight is not finite.
+    """
+
+    def __init__(
+        self,
+        architecture: Architecture,
+        arguments: dict,
+        state: dict,
+        data_config: dict,
+        device: str = "auto",
+        precision: str = "float32",
+    ):
+        checks.choice("precision", precision, PRECISIONS)
+        self.arguments, self.precision = dict(arguments), precision
+        self.data_config = MappingProxyType({k: tuple(v) if isinstance(v, list) else v for k, v in data_config.items()})
+        self.model = build(architecture, arguments)
+        self.model.load_state_dict({name: tensor for name, tensor in state.items() if name not in STANDARD})
+        self.model.requires_grad_(False).eval()
+        self.is_timm = isinstance(architecture, str)
+        self.architecture = architecture if self.is_timm else self.model
+        self.name = name_of(self.architecture)
+        frozen.check_finite_weights(self.name, state)
+        self.standard, self._frozen = [state[name].float() for name in STANDARD if name in state], None
+        self.to(device)
+
+    def __repr__(self) -> str:
+        return f"Backbone({self.name}, {self.size} px, {self.n_features} features, {self.fingerprint[:12]})"
+
+    def __sklearn_clone__(self) -> Backbone:
+        return self  # frozen
+
+    def __getstate__(self) -> dict:
+        args = (*self._made_of(), str(self.device), self.precision)
+        return {"args": args, "key": (self.fingerprint, str(self.device))}
+
+    def __setstate__(self, pickled: dict) -> None:
+        if pickled["key"] not in LAST_UNPICKLED:  # a worker process gets the same backbone with every cluster
+            LAST_UNPICKLED.clear()
+            LAST_UNPICKLED[pickled["key"]] = vars(Backbone(*pickled["args"]))
+        self.__dict__.update(LAST_UNPICKLED[pickled["key"]])
+
+    def _made_of(self) -> tuple:
+        return self.architecture, self.arguments, self.state_dict(), dict(self.data_config)
+
+    def state_dict(self) -> dict[str, torch.Tensor]:
+        """The weights on the CPU, and the standardisation if there is one."""
+        named = self.model.state_dict() | dict(zip(STANDARD, self.standard, strict=False))
+        return {name: tensor.cpu().contiguous() for name, tensor in named.items()}
+
+    def at(self, precision: str) -> Backbone:
+        """The same backbone in another precision; what it computes, and its fingerprint, are others."""
+        return Backbone(*self._made_of(), str(self.device), precision)
+
+    def to(self, device: str) -> Backbone:
+        """Move the model, in place."""
+        self._check_frozen()
+        LAST_UNPICKLED.clear()  # it may be that one
+        self.device = pick_device(device)
+        self.model.to(self.device, PRECISIONS[self.precision])
+        if any(isinstance(module, torch.nn.Conv2d) and module.groups > 1 for module in self.model.modules()):
+            self.model.to(memory_format=torch.channels_last)  # depthwise convolutions are faster so
+        if self.precision not in native_precisions(str(self.device)):
+            warnings.warn(f"{self.precision} is emulated on this {self.device.type}: it will be slow", stacklevel=3)
+        if self.is_timm and self.device.type == "cpu" and self.precision == "bfloat16":  # fused attention is slow then
+            for module in filter(lambda module: hasattr(module, "fused_attn"), self.model.modules()):
+                module.fused_attn = False
+        self.standard = [tensor.to(self.device) for tensor in self.standard]
+        self.short = shortened(self.model) if self.is_timm else self.model  # the same weights
+        self._frozen = frozen.write_counts(self.model, self.standard)  # changed weights are refused
+        return self
+
+    def _check_frozen(self) -> None:
+        frozen.check_frozen(self.model, self._frozen, frozen.write_counts(self.model, self.standard))
+
+    @property
+    def size(self) -> int:
+        """Side of the square input, in pixels."""
+        return self.data_config["input_size"][-1]
+
+    @property
+    def micro_batch(self) -> int:
+        """How many images go forward and backward at once: what a CPU's caches like; everything on a GPU."""
+        return max(1, 16 * 224**2 // self.size**2) if self.device.type == "cpu" else sys.maxsize
+
+    @property
+    def n_features(self) -> int:
+        """Length of a feature vector."""
+        own = getattr(self.model, "head_hidden_size", None) or getattr(self.model, "num_features", None)
+        return own if self.is_timm else self.layer_widths[-1]
+
+    @functools.cached_property
+    def layer_widths(self) -> list[int]:
+        """Lengths of the stages' outputs, and of the feature, as `__call__` puts them one after another."""
+        blank = torch.zeros(1, 3, self.size, self.size, dtype=PRECISIONS[self.precision], device=self.device)
+        with torch.inference_mode():
+            return [part.shape[1] for part in self._layers(blank)]
+
+    @functools.cached_property
+    def fingerprint(self) -> str:
+        """A hash of the architecture, the preprocessing and every weight, in hex."""
+        weights = sorted(self.state_dict().items())
+        return digest(
+            "backbone",
+            self._description(),
+            *(
+                part
+                for name, w in weights
+                for part in (name, w.dtype, tuple(w.shape), w.reshape(-1).view(torch.uint8).numpy().tobytes())
+            ),
+        )
+
+    def _description(self) -> str:
+        config = {key: self.data_config[key] for key in ("input_size", "interpolation", "mean", "std", "crop_pct")}
+        return json.dumps([self.name, self.arguments, config, self.precision], sort_keys=True)
+
+    def views(self, images: np.ndarray | torch.Tensor) -> torch.Tensor:
+        """The clean view of a batch: resized, centre-cropped and normalised on the device, as timm's config says.
+
+        Args:
+            images: Pixels, uint8 (B, C, H, W), C = 1 or 3; here or on the device already.
+
+        Returns:
+            Normalised pixels, (B, 3, S, S).
+        """
+        return clean_views(images, self.data_config, self.device)
+
+    def __call__(self, views: torch.Tensor, layers: bool = False) -> torch.Tensor:
+        """Features of views, (B, 3, S, S) -> float32 (B, D); gradients flow to the views.
+
+        Args:
+            views: Normalised pixels.
+            layers: Whether the outputs of the stages, averaged over positions, come before the feature, as in Head2Toe
+                (Evci et al. 2022): (B, L + D), of the same single pass. Of more than five stages, four are taken.
+        """
+        self._check_frozen()
+        views = views.to(PRECISIONS[self.precision])
+        features = torch.cat(self._layers(views), dim=1) if layers else self.short(views).float()
+        if not self.standard:
+            return features
+        mean, scale = (tensor[-features.shape[1] :] for tensor in self.standard)
+        return (features - mean) / scale
+
+    def _layers(self, views: torch.Tensor) -> list[torch.Tensor]:
+        return outputs(self.model, views, None if self.is_timm else self.arguments["stages"])
+
+    def standardised(self, public: Samples, threads: int = 1) -> Backbone:
+        """The same backbone with features of mean 0 and standard deviation 1 over public samples.
+
+        Heads then learn at one rate whatever the backbone, and no private sample has a part in it. See
+        `preprocessing.standardisation`.
+        """
+        checks.instance("public", public, Samples)
+        *made_of, state, config = self._made_of()
+        weights = {name: tensor for name, tensor in state.items() if name not in STANDARD}
+        where = (str(self.device), self.precision)
+        plain = Backbone(*made_of, weights, config, *where)
+        found = plain.features(np.asarray(public.images), threads, show_progress=True, layers=True)
+        standard = dict(zip(STANDARD, standardisation(found, plain.layer_widths), strict=True))
+        return Backbone(*made_of, weights | standard, config, *where)
+
+    def features(
+        self,
+        images: np.ndarray,
+        threads: int = 1,
+        show_progress: bool = False,
+        batch_size: int = FEATURE_BATCH,
+        layers: bool = False,
+        uids: Sequence[str] | None = None,
+    ) -> np.ndarray:
+        """Features of clean images, always computed in batches of one fixed shape (the last one is padded).
+
+        A sample's features must not depend on which other samples are there, bit for bit.
+
+        Args:
+            images: Pixels, uint8 (N, C, H, W).
+            threads: Intra-op threads.
+            show_progress: Show a bar.
+            batch_size: Images in a batch. Bits may depend on it: leave it, wherever company must not matter.
+            layers: Whether the stages' outputs come before the feature.
+            uids: The images' names, (N,), for the message if a feature is not finite; by default their positions.
+
+        Returns:
+            Features, float32 (N, D), or (N, L + D).
+
+        Raises:
+            ValueError: If the images are not as above, a feature is not finite, or the model is not as it was made.
+        """
+        frozen.check_images(images)
+        checks.whole("batch_size", batch_size)
+        batch = np.zeros((batch_size, *images.shape[1:]), dtype=np.uint8)
+        widths = self.layer_widths if layers else [self.n_features]
+        features = np.empty((len(images), sum(widths)), dtype=np.float32)
+        bar = progress(range(0, len(images), batch_size), desc="features", unit="batch", disable=not show_progress)
+        fits = memory_to_spare(f"a batch of {batch_size} images", "use precision='bfloat16', or a larger device")
+        with exact_arithmetic(threads), torch.inference_mode(), fits:
+            for start in bar:
+                part = images[start : start + batch_size]
+                batch[: len(part)] = part
+                found = self(self.views(batch), layers)[: len(part)].cpu().numpy()
+                names = [f"image {start + i}" if uids is None else f"uid {uids[start + i]}" for i in range(len(part))]
+                frozen.check_finite_features(found, names, widths, self.precision)
+                features[start : start + len(part)] = found
+        return features
+
+    def save(self, path: Path | str) -> Path:
+        """Write weights and configuration to one safetensors file, whole or not at all."""
+        description = {"lmeraser_kit.backbone": self._description()}
+        return write_weights(checks.path("path", path), self.state_dict(), description)
+
+    @classmethod
+    def load(cls, path: Path | str, device: str = "auto", module: torch.nn.Module | None = None) -> Backbone:
+        """Read a file that `save` wrote.
+
+        Args:
+            path: The file.
+            device: `auto`, or a torch device.
+            module: For a backbone `from_module`, that module: files hold weights, and no code.
+
+        Raises:
+            FileNotFoundError: If there is none.
+            ValueError: If it is truncated, damaged, or no backbone of this kit; or of another module.
+        """
+        state, metadata = read_weights(checks.path("path", path))
+        if "lmeraser_kit.backbone" not in metadata:
+            raise ValueError(f"{path} is no backbone of this kit: Backbone.from_timm(name, weights=...) reads weights")
+        architecture, arguments, config, precision = json.loads(metadata["lmeraser_kit.backbone"])
+        if "stages" in arguments:
+            architecture = same_module(architecture, module)
+        return cls(architecture, arguments, state, config, device, precision)
+
+    @classmethod
+    def from_timm(cls, name: str, *args, device: str = "auto", **options) -> Backbone:
+        """Any timm model, with timm's own preprocessing; arguments and errors are those of `timm_models.read_timm`."""
+        pick_device(device)
+        return cls(*read_timm(name, *args, **options), device)
+
+    @classmethod
+    def train(cls, public: Samples, epochs: int = 70, seed: int = 0, device: str = "auto", **options) -> Backbone:
+        """A small ViT, pre-trained on public samples; arguments and errors are those of `pretraining.pretrain_vit`."""
+        return cls(*pretrain_vit(public, epochs, seed, device, **options), device)
+
+    @classmethod
+    def from_module(
+        cls, module: torch.nn.Module, size: int, *args, device: str = "auto", precision: str = "float32", **options
+    ) -> Backbone:
+        """Any module that makes features, (B, D), of views; arguments and errors are those of `networks.own_module`."""
+        backbone = cls(*own_module(module, size, *args, **options), device, precision)
+        with exact_arithmetic(1), torch.inference_mode():
+            frozen.check_pure(backbone, backbone.size, layers=bool(backbone.arguments["stages"]))
+        return backbone

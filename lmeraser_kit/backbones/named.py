@@ -1,0 +1,84 @@
+"""Backbones by name (the notebooks' parameter `backbone`): the paper's, any other of timm's, or a small ViT."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import torch
+
+from lmeraser_kit.backbones.backbone import PRECISIONS, Backbone
+from lmeraser_kit.backbones.pretraining import VITS, new_vit
+from lmeraser_kit.backbones.timm_models import timm_name
+from lmeraser_kit.data.inputs import DATA
+from lmeraser_kit.ground import checks
+from lmeraser_kit.ground.determinism import environment, pick_device
+from lmeraser_kit.ground.hashing import digest
+from lmeraser_kit.ground.samples import Samples, not_empty
+
+
+def backbone_for(
+    name: str,
+    public: Samples,
+    epochs: int = 70,
+    seed: int = 0,
+    device: str = "auto",
+    precision: str = "float32",
+    root: Path | str = DATA,
+) -> Backbone:
+    """The backbone that a name stands for.
+
+    Args:
+        name: One of VITS (trained on `public`, and kept under data/backbones for the next run); one of PAPER; a path of
+            a safetensors file that `Backbone.save` wrote; or a timm name, whose weights are read from
+            data/weights/NAME.safetensors if they are there, and downloaded otherwise. `NAME@96` sets the side of the
+            input of the last kind, in pixels.
+        public: Public samples: what ViTs are trained on, and what the features of timm's models are standardised by.
+        epochs: Passes over them, for VITS.
+        seed: Seed of the training.
+        device: `auto`, or a torch device.
+        precision: One of `backbone.PRECISIONS`.
+        root: Where data lie.
+
+    Raises:
+        ValueError: If an argument is none of these; nothing has been trained or downloaded then.
+    """
+    _check(name, seed, device, precision)
+    epochs, root = checks.whole("epochs", epochs, 0), checks.path("root", root)
+    if Path(name).suffix == ".safetensors":
+        return Backbone.load(name, device).at(precision)
+    not_empty("public", public)
+    if name in VITS:
+        made_from = (name, public.sorted().digests.tobytes(), public.n_classes, epochs, seed)
+        here = json.dumps(environment(pick_device(device), 1))
+        path = root / "backbones" / f"{digest(*made_from, here)[:24]}.safetensors"
+        if not path.is_file():
+            Backbone.train(public, epochs, seed, device, **VITS[name]).save(path)
+        return Backbone.load(path, device).at(precision)
+    name, size = timm_name(name)
+    weights = root / "weights" / f"{name}.safetensors"
+    try:
+        backbone = Backbone.from_timm(name, weights=weights if weights.is_file() else None, device=device, size=size)
+    except ConnectionError as error:
+        raise ConnectionError(f"{error}; or put them into {weights}") from error
+    return backbone.at(precision).standardised(public)
+
+
+def untrained(name: str, seed: int = 0, device: str = "auto", precision: str = "float32") -> Backbone:
+    """The backbone of a name (one of VITS or PAPER, or timm's) with random weights: as fast, and it knows nothing.
+
+    Raises:
+        ValueError: If an argument is none of these.
+    """
+    _check(name, seed, device, precision)
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        if name in VITS:
+            return Backbone(*new_vit(VITS[name]), device).at(precision)
+        name, size = timm_name(name)
+        return Backbone.from_timm(name, pretrained=False, device=device, size=size).at(precision)
+
+
+def _check(name: str, seed: int, device: str, precision: str) -> None:
+    checks.text("name", name), checks.seed(seed), pick_device(device)
+    checks.choice("precision", precision, PRECISIONS)

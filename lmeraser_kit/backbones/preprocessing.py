@@ -1,0 +1,65 @@
+"""Before and after the network: the clean view of an image, as timm's data config says, and standardised features."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+import torch
+from torchvision.transforms.v2 import functional as transforms
+
+
+def data_config(
+    size: int,
+    mean: tuple[float, float, float] = (0.5,) * 3,
+    std: tuple[float, float, float] = (0.5,) * 3,
+    interpolation: str = "bicubic",
+) -> dict:
+    """What timm calls a data config: views of `size` pixels a side, of the whole image."""
+    return {
+        "input_size": (3, size, size),
+        "interpolation": interpolation,
+        "mean": mean,
+        "std": std,
+        "crop_pct": 1.0,
+    }
+
+
+def clean_views(images: np.ndarray | torch.Tensor, config: Mapping, device: torch.device) -> torch.Tensor:
+    """The clean views of a batch of images, computed on the device.
+
+    Args:
+        images: Pixels, uint8 (B, C, H, W), C = 1 or 3; here or on the device already.
+        config: timm's data config: input_size, interpolation, mean, std, crop_pct.
+        device: Where views are wanted.
+
+    Returns:
+        Normalised pixels, float32 (B, 3, S, S).
+    """
+    if not isinstance(images, torch.Tensor):
+        images = torch.from_numpy(np.ascontiguousarray(images))
+    size = config["input_size"][-1]
+    pixels = images.to(device).float().div_(255).expand(-1, 3, -1, -1)
+    scaled, mode = math.floor(size / config["crop_pct"]), transforms.InterpolationMode(config["interpolation"])
+    pixels = transforms.resize(pixels, [scaled], interpolation=mode, antialias=True)
+    pixels = transforms.center_crop(pixels, [size, size])
+    return transforms.normalize(pixels, list(config["mean"]), list(config["std"]))
+
+
+def standardisation(features: np.ndarray, widths: Sequence[int]) -> list[torch.Tensor]:
+    """What brings features to mean 0 and deviation 1: mean and scale, float32 (D,) each.
+
+    A column that hardly varies is scaled by a thousandth of the mean deviation at least. Stages are scaled so that each
+    weighs as much as the feature, however wide it is.
+
+    Args:
+        features: Of public samples, (N, D): the stages' outputs, and the feature, the last.
+        widths: How many columns each of these has.
+    """
+    features, scales = features.astype(np.float64), []
+    for part in np.split(features, np.cumsum(widths)[:-1], axis=1):
+        deviation = part.std(axis=0)
+        floored = np.maximum(deviation, 1e-3 * deviation.mean() + 1e-12)
+        scales.append(floored * math.sqrt(part.shape[1] / widths[-1]))
+    return [torch.from_numpy(x.astype(np.float32)) for x in (features.mean(axis=0), np.concatenate(scales))]

@@ -1,0 +1,100 @@
+"""timm's models by name, without their classifiers: made, or read from a file of weights."""
+
+from __future__ import annotations
+
+import contextlib
+import difflib
+import re
+from pathlib import Path
+
+import timm
+import torch
+
+from lmeraser_kit.backbones.weights import read_weights
+from lmeraser_kit.data.inputs import PAPER
+from lmeraser_kit.ground import checks
+
+LEAST_SIDE = 8  # pixels
+
+
+def create_model(name: str, pretrained: bool = False, **arguments) -> torch.nn.Module:
+    """A timm model without its classifier. Raises ValueError, naming the nearest one, for an unknown name."""
+    known = timm.list_models() if "." not in name else timm.list_models(pretrained=True)
+    if name not in known:
+        near = difflib.get_close_matches(name, known, 1)
+        hint = f"did you mean {near[0]!r}?" if near else "timm.list_models() lists them"
+        raise ValueError(f"unknown timm model {name!r}: {hint}")
+    return timm.create_model(name, pretrained=pretrained, num_classes=0, **arguments)
+
+
+def timm_name(name: str) -> tuple[str, int | None]:
+    """Timm's name of one of PAPER, or of any other model, and the side of the input that `@96` after it asks for.
+
+    Raises:
+        ValueError: If what comes after the @ is no number of pixels.
+    """
+    name, at, side = checks.text("name", name).partition("@")
+    if at and not (side.isascii() and side.isdigit() and int(side) >= LEAST_SIDE):
+        raise ValueError(
+            f"backbone {name}@{side}: after the @ goes the side of the input in pixels, at least {LEAST_SIDE}"
+        )
+    return PAPER.get(name, name), int(side) if at else None
+
+
+def read_timm(
+    name: str, pretrained: bool = True, weights: Path | str | None = None, size: int | None = None, **arguments
+) -> tuple[str, dict, dict[str, torch.Tensor], dict]:
+    """A timm model with its weights and its own preprocessing.
+
+    Args:
+        name: A timm model name, maybe with the side of its input (`NAME@96`), or one of PAPER.
+        pretrained: Download its weights (timm keeps them).
+        weights: A safetensors file with timm's key names, instead of a download.
+        size: Side of the square input in pixels, instead of the model's own.
+        **arguments: Further arguments of `timm.create_model`.
+
+    Returns:
+        The architecture's name, the arguments of `timm.create_model`, the weights, and timm's data config.
+
+    Raises:
+        ValueError: If the name is unknown, or the file's weights do not fit the model.
+        ConnectionError: If the download fails.
+    """
+    checks.flag("pretrained", pretrained)
+    if size is not None:
+        checks.whole("size", size, LEAST_SIDE)
+    name, asked = timm_name(name)
+    size, download, file = size or asked, pretrained and weights is None, {}
+    if weights is not None:
+        read, _ = read_weights(checks.path("weights", weights))
+        file = {"pretrained": True, "pretrained_cfg_overlay": {"file": str(weights)}}
+    try:
+        if size is not None:  # ViTs and Swins have to be told; others take any size
+            with contextlib.suppress(TypeError):
+                create_model(name, img_size=size, **arguments)
+                arguments["img_size"] = size
+        model = create_model(name, pretrained=download, **arguments)
+    except ValueError:
+        raise
+    except (TypeError, AssertionError) as error:
+        raise ValueError(f"timm makes no {name!r} with the arguments {arguments}: {error}") from error
+    except Exception as error:
+        if not download:
+            raise
+        raise ConnectionError(
+            f"could not get pretrained weights of {name!r} ({type(error).__name__}); connect to a network, or pass "
+            "weights='file.safetensors', or pretrained=False for an untrained model"
+        ) from error
+    if weights is not None:
+        wrong = [k for k, tensor in model.state_dict().items() if k not in read or read[k].dim() != tensor.dim()]
+        try:
+            if not wrong:
+                model = create_model(name, **file, **arguments)  # fits position embeddings to the size
+        except RuntimeError as error:
+            wrong = re.findall("size mismatch for ([^:]+)", str(error)) or [str(error)]
+        if wrong:
+            raise ValueError(f"{weights} does not fit {name!r}: {wrong[0]!r} is missing or has another shape")
+    config = timm.data.resolve_model_data_config(model)
+    if size := size or arguments.get("img_size"):
+        config = {**config, "input_size": (3, size, size)}
+    return name, arguments, model.state_dict(), config

@@ -1,0 +1,140 @@
+"""LMEraser's peers by name, exact but for one. They are the same machine with another partition or another recipe.
+
+Retraining from scratch is `one prompt`: every request tunes the only cluster again.
+"""
+
+from __future__ import annotations
+
+import difflib
+import math
+from collections.abc import Callable, Iterable
+from dataclasses import replace
+from functools import partial
+
+import numpy as np
+from sklearn.linear_model import LogisticRegression
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
+
+from lmeraser_kit.backbones.backbone import Backbone
+from lmeraser_kit.ground import checks
+from lmeraser_kit.learners.recipe import Recipe
+from lmeraser_kit.partitions import HashClusters, HierarchicalClusters, HyperplaneClusters, SingleCluster
+from lmeraser_kit.unlearning.eraser import LMEraser
+from lmeraser_kit.unlearning.ridge_eraser import RidgeEraser
+
+NO_PROMPT = {"prompt": "none"}
+SLICED = {"slices": 4}
+
+
+SOFTNESS, LOCAL = 0.2, 0.25  # chosen on CIFAR-10, on private samples of splits that no table uses
+
+
+def _divided(divide_by: str) -> Callable:
+    return lambda k: HierarchicalClusters(k, max_share=1 / k, divide_by=divide_by)
+
+
+def _even(softness: float = 0.0) -> Callable:
+    return lambda k: HierarchicalClusters(k, linkage="ward", fit_size=5000, softness=softness)
+
+
+# name: (estimator, partition for a number of clusters, what is changed in the recipe)
+METHODS = {
+    # a prompt and a head per cluster, routed by public prototypes; then clusters larger than N / K divided
+    "lmeraser": (LMEraser, HierarchicalClusters, {}),
+    "divided clusters": (LMEraser, _divided("features"), {}),
+    "divided by uids": (LMEraser, _divided("uids"), {}),
+    # private prototypes: fitted again at every request; fitted once and kept, as published (not exact)
+    "private routing": (LMEraser, lambda k: HierarchicalClusters(k, fit_on="private"), {}),
+    "published routing": (LMEraser, lambda k: HierarchicalClusters(k, fit_on="private-once"), {}),
+    # 2^b clusters, the nearest power of two
+    "hyperplanes": (LMEraser, lambda k: HyperplaneClusters(max(1, round(math.log2(k)))), {}),
+    # LMEraser without prompts
+    "cluster heads": (LMEraser, HierarchicalClusters, NO_PROMPT),
+    # a prompt and a head per shard; SISA (Bourtoule et al. 2021): with slices, and an aggregate
+    "hashed clusters": (LMEraser, HashClusters, {}),
+    "sisa (mean)": (LMEraser, HashClusters, SLICED),
+    "sisa (vote)": (LMEraser, lambda k: HashClusters(k, vote="majority"), SLICED),
+    # nothing divided: a request retrains everything; without a prompt, the linear probe by SGD
+    "one prompt": (LMEraser, lambda k: SingleCluster(), {}),
+    "one head": (LMEraser, lambda k: SingleCluster(), NO_PROMPT),
+    # Ward linkage: clusters of more even sizes; heads alone, routed to the nearest, and voting by their distance
+    "even clusters": (LMEraser, _even(), {}),
+    "even heads": (LMEraser, _even(), NO_PROMPT),
+    "soft heads": (LMEraser, _even(SOFTNESS), NO_PROMPT),
+    "soft heads from zero": (LMEraser, _even(SOFTNESS), NO_PROMPT | {"head_start": "zero", "head_lr": 1.0}),
+    "sisa heads (mean)": (LMEraser, HashClusters, NO_PROMPT),
+    "sisa heads (vote)": (LMEraser, lambda k: HashClusters(k, vote="majority"), NO_PROMPT),
+    # closed form, from exact statistics of shards; with the heads of even clusters; of an image and its mirror image;
+    # on the outputs of all stages of the backbone: the kit's bargain; and of the mirror image, too
+    "ridge head": (partial(RidgeEraser, layers=False), HashClusters, NO_PROMPT),
+    "ridge and soft heads": (partial(RidgeEraser, layers=False, local=LOCAL), _even(SOFTNESS), NO_PROMPT),
+    "mirrored ridge head": (partial(RidgeEraser, layers=False, mirrored=True), HashClusters, NO_PROMPT),
+    "layered ridge head": (RidgeEraser, HashClusters, NO_PROMPT),
+    "mirrored layered ridge head": (partial(RidgeEraser, mirrored=True), HashClusters, NO_PROMPT),
+}
+UNDIVIDED = ("one prompt", "one head")  # one cluster: a request is a fit
+FRONTIER = (  # prompts and heads, then heads alone
+    *("one prompt", "lmeraser", "even clusters", "published routing", "hashed clusters"),
+    *("one head", "cluster heads", "even heads", "soft heads", "soft heads from zero"),
+    *("sisa heads (mean)", "sisa heads (vote)", "ridge head", "ridge and soft heads"),
+    *("mirrored ridge head", "layered ridge head", "mirrored layered ridge head"),
+)
+
+
+def build_method(name: str, backbone: Backbone, n_clusters: int, recipe: Recipe, **options) -> LMEraser:
+    """An unfitted estimator of a method.
+
+    Args:
+        name: One of METHODS.
+        backbone: The frozen backbone.
+        n_clusters: Number of clusters, where the method has any.
+        recipe: How to tune; some methods change it: see METHODS.
+        **options: Further arguments of LMEraser (seed, n_jobs, ...).
+
+    Raises:
+        ValueError: If the name is unknown, or another argument is none of these.
+    """
+    check_methods([name])
+    checks.instance("backbone", backbone, Backbone), checks.instance("recipe", recipe, Recipe)
+    checks.whole("n_clusters", n_clusters)
+    estimator, partition, changes = METHODS[name]
+    known = getattr(estimator, "func", estimator)._get_param_names()
+    for option in options:
+        checks.choice("an option", option, known)
+    return estimator(backbone, partition(n_clusters), replace(recipe, **changes), **options)
+
+
+def check_methods(names: list[str], known: Iterable[str] = METHODS, what: str = "method") -> None:
+    """Refuse unknown names before they cost time. Raises ValueError, naming the nearest and all known ones."""
+    if isinstance(names, str):
+        raise ValueError(f"names is {names!r}, expected a list of names")
+    for name in checks.instance("names", names, Iterable):
+        if not isinstance(name, str) or name not in known:
+            text = str(name)
+            near = difflib.get_close_matches(text, known, 1) or [k for k in known if text.lower() in k][:1]
+            hint = f" Did you mean {near[0]!r}?" if near else ""
+            raise ValueError(f"unknown {what} {name!r:.80}; one of: {', '.join(known)}.{hint}")
+
+
+def linear_probe(features: np.ndarray, labels: np.ndarray, test_features: np.ndarray) -> np.ndarray:
+    """What a linear classifier reads from features: logistic regression on standardised features.
+
+    Args:
+        features: Training features, (N, D).
+        labels: Their classes, (N,), two different ones at least.
+        test_features: Features to classify, (M, D).
+
+    Returns:
+        Predicted classes, (M,).
+
+    Raises:
+        ValueError: If an argument is none of these.
+    """
+    features = checks.array("features", features, "N", "D")
+    test_features = checks.array("test_features", test_features, "M", features.shape[1])
+    labels = checks.class_labels(labels, len(features))
+    if labels.min() == labels.max():
+        raise ValueError(f"labels are all {labels[0]}, expected two different classes at least")
+    probe = make_pipeline(StandardScaler(), LogisticRegression(max_iter=5000))
+    return probe.fit(features, labels).predict(test_features)

@@ -1,0 +1,5 @@
+"""Datasets: found, read and divided into public, private and test samples."""
+
+import lazy_loader
+
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

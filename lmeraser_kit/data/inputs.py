@@ -1,0 +1,96 @@
+"""The files that a run reads besides the code: a dataset's and a backbone's. A run whose files were replaced is stale.
+
+Light, because `make reproduce` asks for every run before it starts.
+"""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import os
+from pathlib import Path
+
+DATA = Path(os.environ.get("LMERASER_DATA", Path(__file__).parents[2] / "data"))
+EXPECTED = {  # where torchvision has a dataset's files, below its root
+    "cifar10": ("cifar-10-batches-py/",),
+    "cifar100": ("cifar-100-python/",),
+    "svhn": ("train_32x32.mat", "test_32x32.mat"),
+    "gtsrb": ("gtsrb/GTSRB/Training/", "gtsrb/GTSRB/Final_Test/Images/", "gtsrb/GT-final_test.csv"),
+    "fashion-mnist": ("FashionMNIST/raw/",),
+    "mnist": ("MNIST/raw/",),
+}
+# The four of arXiv 2404.11056, whose code takes them from timm 0.4.9: the checkpoints that stand for those names today.
+# What it calls "1k" was pre-trained on ImageNet-22k and fine-tuned on ImageNet-1k.
+PAPER = {
+    "vit-b-22k": "vit_base_patch16_224.augreg_in21k",
+    "vit-b-1k": "vit_base_patch16_224.augreg_in21k_ft_in1k",
+    "swin-b-22k": "swin_base_patch4_window7_224.ms_in22k",
+    "swin-b-1k": "swin_base_patch4_window7_224.ms_in22k_ft_in1k",
+}
+
+
+def files_below(folder: Path) -> list[Path]:
+    """All files below a folder, sorted; links are followed, and what is hidden (.NAME) is left out.
+
+    Raises:
+        ValueError: If a folder cannot be read.
+    """
+
+    def refuse(error: OSError) -> None:
+        raise ValueError(f"{error.filename} cannot be read ({error.strerror}): mend it, or remove it") from error
+
+    files = []
+    for here, folders, names in os.walk(folder, onerror=refuse, followlinks=True):
+        folders[:] = [name for name in folders if not name.startswith(".")]
+        files += [Path(here, name) for name in names if not name.startswith(".")]
+    return sorted(files)
+
+
+def data_files(name: str, root: Path) -> list[Path]:
+    """The files that `sources.read_source(name, root)` reads, sorted; what is missing is left out.
+
+    Args:
+        name: A dataset's name; what follows a `/` is ignored.
+        root: Where data lie.
+    """
+    name = name.partition("/")[0]
+    if name == "digits":
+        return []
+    own = (f"{name}.npz", f"{name}-images.npy", f"{name}-labels.npy", f"{name}-uids.npy", name)
+    places = [root / place for place in EXPECTED.get(name, own)]
+    files = [file for place in places for file in (files_below(place) if place.is_dir() else [place])]
+    return sorted(file for file in files if file.is_file())
+
+
+def weight_files(name: str, root: Path) -> list[Path]:
+    """The files of weights that `pretraining.backbone_for(name, ...)` reads; none if it trains or downloads."""
+    if name.endswith(".safetensors"):
+        path = Path(name)
+    else:
+        name = name.partition("@")[0]
+        path = root / "weights" / f"{PAPER.get(name, name)}.safetensors"
+    return [path] if path.is_file() else []
+
+
+def input_digests(parameters: dict, root: Path = DATA) -> dict[str, str]:
+    """SHA-256 of every file that a run with these parameters reads: path (below `root`, if it is there) -> hex.
+
+    Args:
+        parameters: The notebook's; `dataset` and `backbone` count.
+        root: Where data lie.
+    """
+    files = data_files(parameters["dataset"], root) if "dataset" in parameters else []
+    files += weight_files(parameters["backbone"], root) if "backbone" in parameters else []
+    return {str(p.relative_to(root) if p.is_relative_to(root) else p): _sha256(p, *_version(p)) for p in files}
+
+
+def _version(path: Path) -> tuple[int, ...]:
+    about = path.stat()
+    return about.st_size, about.st_mtime_ns, about.st_ctime_ns, about.st_ino
+
+
+@functools.cache
+def _sha256(path: Path, *version: int) -> str:
+    """Read once in a process, unless the file has changed."""
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -1,0 +1,165 @@
+"""How well scores tell members from others: AUC and true positive rates, each with a 95% confidence interval.
+
+A score is higher for "it was in". NumPy and SciPy on arrays, no models; `attacks` has what makes the scores.
+"""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+from scipy import optimize, special, stats
+
+from lmeraser_kit.evaluation.costs import ci95
+from lmeraser_kit.ground import checks
+
+FALSE_POSITIVES = (0.001, 0.01)
+
+
+def evaluate(members: np.ndarray, others: np.ndarray) -> dict[str, float]:
+    """How well scores tell members from others.
+
+    The intervals are for one attacked model and samples that are independent of each other. A true positive rate is
+    the share of members above a threshold that no more than 0.1% (or 1%) of the others exceed; its interval is Clopper
+    and Pearson's, for this threshold. Fewer than 1,000 others cannot show a false positive rate of 0.1%:
+    `tpr_at_0.001` is then the rate at no false positive at all, and `false_positives_at_0.001` is 0.
+
+    Args:
+        members: Scores of samples that were in, (N,).
+        others: Scores of samples that were not, (M,).
+
+    Returns:
+        `auc`, `auc_low` and `auc_high` (see `auc_interval`); for 0.1% and 1% `tpr_at_0.001`, `tpr_at_0.001_low` and
+        `_high`, and how many of the others exceed the threshold (`false_positives_at_0.001`); the standard error of an
+        AUC under "no difference" (`auc_se`); how many samples there are (`members`, `others`).
+
+    Raises:
+        ValueError: If a group is empty, has another shape or holds NaN.
+    """
+    members, others = checks.array("members", members, "N", inf=True), checks.array("others", others, "M", inf=True)
+    n, m = len(members), len(others)
+    rates = _rates(members, others)
+    return _with_intervals(rates, _intervals(rates, n, m)) | {"auc_se": _null_error(n, m), "members": n, "others": m}
+
+
+def evaluate_samples(
+    members: np.ndarray, others: np.ndarray, n_resamples: int = 1000, seed: int = 0
+) -> dict[str, float]:
+    """As `evaluate`, for scores of the same samples by many models, which depend on each other.
+
+    The intervals are for other samples asked of the same models, by Efron's bootstrap over samples: percentiles,
+    expanded for small N (Hesterberg 2015). If all draws give the same rate, as with a perfect AUC, the interval is that
+    of `evaluate` for one score a sample.
+
+    Args:
+        members: Scores by models of one kind, (n_models, N).
+        others: Scores by models of the other kind, (n_models', N).
+        n_resamples: How often N samples are drawn with replacement, at least 2.
+        seed: Draws them.
+
+    Returns:
+        What `evaluate` returns, over all models and samples, less `members` and `others`. `auc_se` is the bootstrap's.
+
+    Raises:
+        ValueError: If a shape or an argument is not as above, or a score is NaN.
+    """
+    members = checks.array("members", members, "n_models", "N", inf=True)
+    n = members.shape[1]
+    others = checks.array("others", others, "n_models", n, inf=True)
+    n_resamples, rng = checks.whole("n_resamples", n_resamples, 2), np.random.default_rng(checks.seed(seed))
+    rates, intervals = _rates(members.ravel(), others.ravel()), {}
+    draws = rng.integers(n, size=(n_resamples, n))
+    resampled = [_rates(members[:, draw].ravel(), others[:, draw].ravel()) for draw in draws]
+    tail = stats.norm.cdf(math.sqrt(n / max(1, n - 1)) * stats.t.ppf(0.025, max(1, n - 1)))
+    for name, of_one_score in _intervals(rates, n, n).items():
+        values = np.array([one[name] for one in resampled])
+        low, high = np.quantile(values, (tail, 1 - tail)).tolist()
+        intervals[name] = (low, high) if np.ptp(values) > 0 else of_one_score
+    return _with_intervals(rates, intervals) | {"auc_se": float(np.std([one["auc"] for one in resampled], ddof=1))}
+
+
+def canary_gap(before: np.ndarray, after: np.ndarray, never: np.ndarray) -> dict[str, float]:
+    """How far the belief in the canaries' wrong labels is from that of a model retrained without them.
+
+    Args:
+        before: Probabilities of these labels before the canaries leave, (N,).
+        after: Probabilities of these labels after it, (N,).
+        never: Those of the retrained model, (N,).
+
+    Returns:
+        `before`, the mean absolute difference, with its 95% interval over canaries (`before_low`, `before_high`;
+        Student's t, within [0, 1], NaN for one canary); `after`, the largest one; `canaries`, their number.
+
+    Raises:
+        ValueError: If lengths differ, or something is no number.
+    """
+    never = checks.array("never", never, "N")
+    gaps = np.abs(checks.array("before", before, len(never)) - never)
+    largest = np.abs(checks.array("after", after, len(never)) - never).max()
+    low, high = np.clip(gaps.mean() + np.array([-1, 1]) * ci95(gaps), 0, 1).tolist()
+    before = {"before": float(gaps.mean()), "before_low": low, "before_high": high}
+    return before | {"after": float(largest), "canaries": len(never)}
+
+
+def auc(members: np.ndarray, others: np.ndarray) -> float:
+    """The share of pairs in which the member has the higher score; ties count half. Scores (N,) and (M,)."""
+    ordered = np.sort(others)
+    twice = np.searchsorted(ordered, members, "left") + np.searchsorted(ordered, members, "right")
+    return float(twice.mean() / (2 * len(ordered)))
+
+
+def auc_interval(auc: float, n: int, m: int, level: float = 0.95) -> tuple[float, float]:
+    """Confidence interval of the AUC of n and m independent scores, by method 5 of Newcombe (2006).
+
+    As Wilson's interval of a share, it holds every AUC of which the one found is at most z standard errors away. The
+    standard error is Hanley and McNeil's (1982), with (n + m) / 2 - 1 in place of n - 1 and m - 1. So a perfect AUC
+    has an interval, too; those of Hanley and McNeil, and of DeLong et al. (1988), have no width there.
+    """
+    auc, level = checks.number("auc", auc, 0, 1), checks.number("level", level, 0, 1, beyond=True)
+    n, m = checks.whole("n", n), checks.whole("m", m)
+    z, rest = stats.norm.ppf((1 + level) / 2), (n + m) / 2 - 1
+
+    def lower(found: float) -> float:
+        def beyond(true: float) -> float:
+            variance = true * (1 - true) * (1 + rest * ((1 - true) / (2 - true) + true / (1 + true))) / (n * m)
+            return found - true - z * math.sqrt(variance)
+
+        return float(optimize.brentq(beyond, 0, min(found, 1 - 1e-12))) if found > 0 else 0.0
+
+    return lower(auc), 1 - lower(1 - auc)
+
+
+def _rates(members: np.ndarray, others: np.ndarray) -> dict[str, float]:
+    """AUC; true positive rates, and how many false positives there are at their thresholds."""
+    rates, ordered = {"auc": auc(members, others)}, np.sort(others)
+    for limit in FALSE_POSITIVES:
+        threshold = ordered[-1 - math.floor(limit * len(others) + 1e-9)]
+        rates[f"tpr_at_{limit}"] = float((members > threshold).mean())
+        rates[f"false_positives_at_{limit}"] = int((others > threshold).sum())
+    return rates
+
+
+def _intervals(rates: dict[str, float], n: int, m: int) -> dict[str, tuple[float, float]]:
+    """95% intervals of the AUC and the true positive rates of n and m independent scores."""
+    intervals = {"auc": auc_interval(rates["auc"], n, m)}
+    for name in (f"tpr_at_{limit}" for limit in FALSE_POSITIVES):
+        hits = round(rates[name] * n)
+        low = special.betaincinv(hits, n - hits + 1, 0.025) if hits else 0.0
+        high = special.betaincinv(hits + 1, n - hits, 0.975) if hits < n else 1.0
+        intervals[name] = (float(low), float(high))
+    return intervals
+
+
+def _with_intervals(rates: dict[str, float], intervals: dict[str, tuple[float, float]]) -> dict[str, float]:
+    """A row of a table, in which an interval stands beside its rate."""
+    row = {}
+    for name, rate in rates.items():
+        row[name] = rate
+        if name in intervals:
+            row[f"{name}_low"], row[f"{name}_high"] = intervals[name]
+    return row
+
+
+def _null_error(n: int, m: int) -> float:
+    """Standard error of the AUC of n and m scores if there is no difference."""
+    return math.sqrt((n + m + 1) / (12 * n * m))

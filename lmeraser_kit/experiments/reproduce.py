@@ -1,0 +1,120 @@
+"""`make reproduce`: one profile through Snakemake, stopped and taken up again at will, and how it agrees.
+
+SET='{seed: [0]}' python -m lmeraser_kit.experiments.reproduce quick --name mine --cores 2
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import fcntl
+import os
+import signal
+import subprocess
+import sys
+
+import yaml
+
+from lmeraser_kit.experiments import agreement, runs
+from lmeraser_kit.experiments.results import PROJECT, run_folder
+
+SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)  # Ctrl-C, a request to end, a closed terminal
+
+
+def planned_runs(profile: str, changes: str = "{}") -> dict[tuple[str, str], dict]:
+    """The runs of a profile, with other values for parameters.
+
+    Args:
+        profile: A file's name in workflow/config.
+        changes: Names and values as YAML, such as `{seed: [0]}`.
+
+    Raises:
+        ValueError: If there is no such profile, or as for `runs.plan` and `runs.changed`.
+    """
+    path = PROJECT / "workflow" / "config" / f"{profile}.yaml"
+    if not path.is_file():
+        raise ValueError(f"unknown profile {profile!r}; one of: {', '.join(runs.profiles())}")
+    try:
+        return runs.plan(runs.changed(yaml.safe_load(path.read_text()), yaml.safe_load(changes) or {}))
+    except (ValueError, yaml.YAMLError) as error:
+        raise ValueError(f"{profile}: {error}") from error
+
+
+def reproduce(profile: str, name: str, cores: int, changes: str, lock: int) -> int:
+    """Run what is missing of a profile, and say what became of it.
+
+    Args:
+        profile: The profile.
+        name: The folder below results/.
+        cores: Runs at a time.
+        changes: Other values for parameters, as YAML.
+        lock: Descriptor of a locked file, which Snakemake keeps open, so that it stays locked while that lives.
+
+    Returns:
+        An exit status.
+    """
+    plan, root = planned_runs(profile, changes), run_folder(name)
+    if name == profile and (yaml.safe_load(changes) or {}):
+        raise ValueError(f"SET changes the profile {profile!r}, whose runs it would replace: give NAME=mine, too")
+    stopped = False
+
+    def stop(*_) -> None:
+        nonlocal stopped
+        stopped = True
+        with contextlib.suppress(ProcessLookupError):  # it has ended
+            os.killpg(child.pid, signal.SIGINT)  # Snakemake and its runs are a group of their own: told once, by us
+
+    command = [sys.executable, "-m", "snakemake", "--snakefile", "workflow/Snakefile"]
+    command += ["--config", f"profile={profile}", f"name={name}", "--cores", str(cores)]
+    command += ["--keep-going", "--rerun-incomplete", "--nolock", "--quiet", "rules", "host", "reason"]
+    environment = {**os.environ, "SET": changes}
+    child = subprocess.Popen(command, cwd=PROJECT, env=environment, start_new_session=True, pass_fds=[lock])
+    before = [signal.signal(number, stop) for number in SIGNALS]
+    status = child.wait()
+    for number, handler in zip(SIGNALS, before, strict=True):
+        signal.signal(number, handler)
+    done = sum((root / "runs" / notebook / run / "executed.ipynb").is_file() for notebook, run in plan)
+    if stopped or status:
+        what = "Stopped" if stopped else "Not finished, see above"
+        print(f"\n{what}: {done} of {len(plan)} runs are done, and stay done; the same command goes on with the rest.")
+        return 130 if stopped else status
+    print("\n".join(agreement.report(root, profile)[1]))
+    print(f"The report: {(root / 'report.html').relative_to(PROJECT)}")
+    return 0
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """The command line; one call at a time in a folder (the lock is the kernel's: a killed call leaves none)."""
+    parser = argparse.ArgumentParser(prog="python -m lmeraser_kit.experiments.reproduce", description="Run a profile.")
+    parser.add_argument("profile")
+    parser.add_argument("--name", help="the folder below results/; by default the profile's name")
+    parser.add_argument("--cores", default="1", help="runs at a time")
+    options = parser.parse_args(arguments)
+    lock = PROJECT / ".snakemake" / "reproduce.lock"
+    lock.parent.mkdir(exist_ok=True)
+    with open(lock, "a+") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            file.seek(0)
+            print(
+                "Another make reproduce is at work in this folder: wait for it, or stop it "
+                f"(kill -INT {file.read().strip()}).",
+                file=sys.stderr,
+            )
+            return 1
+        file.truncate(0)
+        print(os.getpid(), file=file, flush=True)
+        try:
+            if not options.cores.isdigit() or int(options.cores) < 1:
+                raise ValueError(f"CORES is {options.cores!r}, expected a whole number from 1")
+            changes = os.environ.get("SET") or "{}"
+            name, cores = options.name or options.profile, int(options.cores)
+            return reproduce(options.profile, name, cores, changes, file.fileno())
+        except ValueError as error:
+            print(error, file=sys.stderr)
+            return 2
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,299 @@
+"""One papermill run made strict; a profile's grid made a plan of runs.
+
+papermill warns about an unknown parameter and goes on, and passes on any type. Here a run is refused before its kernel
+starts if a parameter is unknown or ill-typed. A run leaves a folder: `executed.ipynb`, `params.yaml`, `manifest.json`
+(where, when, with what, on which data), `metrics.json` and what else the notebook saves there.
+
+    python -m lmeraser_kit.experiments.runs notebooks/04_unlearning.ipynb results/mine -y "{n_clusters: 4}"
+"""
+
+from __future__ import annotations
+
+import argparse
+import ast
+import difflib
+import hashlib
+import itertools
+import os
+import platform
+import shutil
+import subprocess
+import sys
+import time
+from importlib import metadata
+from pathlib import Path
+
+# jsonschema would build a grammar of URIs that no notebook needs; it takes seconds in every process.
+sys.modules.setdefault("rfc3987_syntax", None)
+
+import nbformat
+import papermill
+import yaml
+from nbclient.exceptions import DeadKernelError
+from papermill.exceptions import PapermillExecutionError
+
+from lmeraser_kit.data.inputs import input_digests
+from lmeraser_kit.experiments.results import PROJECT, read_json, write_json
+
+TYPES = {"int": int, "float": (int, float), "str": str, "bool": bool, "list": list}
+VERSIONS = ("lmeraser-kit", "torch", "torchvision", "timm", "numpy", "scikit-learn", "papermill")
+PARAMETERS = "params.yaml"  # its name marks a run's folder
+KERNEL_STARTS = 3  # parallel kernels now and then collide on a port, or die at their start
+QUIET = ["--IPKernelApp.log_level=40"]  # no warning that local sockets are not encrypted
+
+
+def check_parameters(notebook: Path | str, parameters: dict) -> dict:
+    """All of the notebook's parameters, with these values and its defaults for the rest; or a refusal.
+
+    Raises:
+        ValueError: If the notebook cannot be read or has no parameters cell, or a parameter is unknown or ill-typed.
+    """
+    if not Path(notebook).is_file():
+        raise ValueError(f"no notebook {notebook}")
+    try:
+        cells = nbformat.read(notebook, as_version=4).cells
+        known = papermill.inspect_notebook(str(notebook))
+    except Exception as error:
+        raise ValueError(f"{notebook} is not a readable notebook ({type(error).__name__}: {error})") from error
+    if not any("parameters" in cell.metadata.get("tags", []) for cell in cells):
+        raise ValueError(f"{notebook} has no cell tagged 'parameters'")
+    if not isinstance(parameters, dict):
+        raise ValueError(f"parameters are {parameters!r}, expected names and values, such as {{n_clusters: 4}}")
+    for name, value in parameters.items():
+        if name not in known:
+            near = difflib.get_close_matches(name, known, 1)
+            hint = f"did you mean {near[0]!r}?" if near else f"it has: {', '.join(known)}"
+            raise ValueError(f"{Path(notebook).name} has no parameter {name!r}; {hint}")
+        kind = known[name]["inferred_type_name"]
+        expected = TYPES.get(kind, object)
+        if not isinstance(value, expected) or (isinstance(value, bool) and kind in ("int", "float")):
+            raise ValueError(f"parameter {name!r} of {Path(notebook).name} is {value!r}, expected {kind}")
+    defaults = {name: ast.literal_eval(about["default"]) for name, about in known.items() if name != "output"}
+    return defaults | parameters
+
+
+def expand(grid: dict) -> list[dict]:
+    """Every combination of a grid: a list is swept over, anything else is fixed; `[[a, b]]` passes a list.
+
+    Raises:
+        ValueError: If the grid, or a list in it, is empty.
+    """
+    if not isinstance(grid, dict) or not grid:
+        raise ValueError(f"an empty parameter grid: {grid!r}; give at least one parameter, such as seed: [0]")
+    for name, values in grid.items():
+        if isinstance(values, list) and not values:
+            raise ValueError(f"parameter {name!r} of the grid has an empty list of values")
+    swept = [values if isinstance(values, list) else [values] for values in grid.values()]
+    return [dict(zip(grid, values, strict=True)) for values in itertools.product(*swept)]
+
+
+def plan(config: dict, notebooks: Path | str = PROJECT / "notebooks") -> dict[tuple[str, str], dict]:
+    """The runs of a profile: (notebook, run's name) -> parameters. Everything is checked before anything runs.
+
+    A profile's entry may be a list of grids. A run is named by the parameters that are swept.
+
+    Raises:
+        ValueError: If a grid is empty, a notebook or a parameter is unknown, or two runs have one name.
+    """
+    runs: dict[tuple[str, str], dict] = {}
+    if not config or not config.get("notebooks"):
+        raise ValueError("the profile names no notebooks: nothing would run")
+    for notebook, grids in config["notebooks"].items():
+        grids = grids if isinstance(grids, list) else [grids]
+        swept = {name for grid in grids for name, values in (grid or {}).items() if isinstance(values, list)}
+        for parameters in itertools.chain.from_iterable(map(expand, grids)):
+            name = "_".join(f"{k}-{parameters[k]}" for k in sorted(swept & parameters.keys())) or "only"
+            name = "".join(c if c.isalnum() or c in "-_." else "-" for c in name)
+            if len(name) > 80:  # file systems have a limit
+                name = f"{name[:70]}-{hashlib.sha256(name.encode()).hexdigest()[:8]}"
+            if (notebook, name) in runs:
+                raise ValueError(f"two runs of {notebook} are named {name!r}: a value occurs twice in the grid")
+            check_parameters(Path(notebooks) / f"{notebook}.ipynb", parameters)
+            runs[notebook, name] = parameters
+    return runs
+
+
+def changed(profile: dict, values: dict) -> dict:
+    """A profile with other values for some parameters, wherever a notebook has them.
+
+    Args:
+        profile: What a file of workflow/config holds.
+        values: Names and values, such as `{seed: [0], epochs: 1}`. A list is swept over.
+
+    Raises:
+        ValueError: If they are no names and values, or no notebook of the profile has such a parameter.
+    """
+    if not isinstance(values, dict):
+        raise ValueError(f"changes are {values!r}, expected names and values, such as {{seed: [0]}}")
+    notebooks, used, everything = {}, set(), set()
+    for notebook, grids in (profile.get("notebooks") or {}).items():
+        known = papermill.inspect_notebook(str(PROJECT / "notebooks" / f"{notebook}.ipynb"))
+        mine = {name: value for name, value in values.items() if name in known}
+        used |= mine.keys()
+        everything |= known.keys()
+        several = grids if isinstance(grids, list) else [grids]
+        notebooks[notebook] = list({repr(grid): grid for grid in ({**grid, **mine} for grid in several)}.values())
+    if unknown := values.keys() - used:
+        near = difflib.get_close_matches(min(unknown), everything, 1)
+        hint = f"; did you mean {near[0]!r}?" if near else ""
+        raise ValueError(f"no notebook of the profile has a parameter {min(unknown)!r}{hint}")
+    return {**profile, "notebooks": notebooks}
+
+
+def profiles() -> list[str]:
+    """The names of the profiles that there are."""
+    return sorted(path.stem for path in (PROJECT / "workflow" / "config").glob("*.yaml"))
+
+
+def run_notebook(notebook: Path | str, folder: Path | str, parameters: dict) -> dict:
+    """Execute a notebook with papermill, strictly, and leave a manifest.
+
+    Args:
+        notebook: The notebook.
+        folder: Where the run's files go; the notebook gets it as its parameter `output`.
+        parameters: Values for its parameters.
+
+    Returns:
+        The manifest.
+
+    Raises:
+        ValueError: If a parameter is refused, or the folder holds something else than an earlier run; nothing has
+            started then. Or if a data file was replaced while the run read it.
+        PapermillExecutionError: If a cell fails; `failed.ipynb` and the manifest are left to look at.
+    """
+    effective = check_parameters(notebook, parameters)
+    folder = Path(folder).resolve()
+    make_run_folder(folder)
+    inputs = input_digests(effective)
+    manifest = {
+        "notebook": Path(notebook).name,
+        "parameters": effective,
+        **git_state(),
+        "started": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
+        "versions": {"python": platform.python_version(), **{name: metadata.version(name) for name in VERSIONS}},
+        "machine": {"platform": platform.platform(), "cores": os.cpu_count()},
+        "status": "failed",
+    }
+    (folder / PARAMETERS).write_text(yaml.safe_dump(effective, sort_keys=True))
+    partial, started = folder / "partial.ipynb", time.perf_counter()
+    try:
+        _execute(notebook, partial, {**parameters, "output": str(folder)})
+        if not (folder / "metrics.json").is_file():
+            raise FileNotFoundError(f"{Path(notebook).name} ended without an answer: it must call results.save_metrics")
+        manifest |= {"status": "ok", **read_json(folder / "metrics.json")["context"]}
+        manifest["inputs"] = _unchanged(inputs, input_digests(effective))
+        os.replace(partial, folder / "executed.ipynb")
+    except BaseException:
+        if partial.is_file():
+            os.replace(partial, folder / "failed.ipynb")
+        raise
+    finally:
+        manifest["seconds"] = round(time.perf_counter() - started, 2)
+        write_json(folder / "manifest.json", manifest)
+    return manifest
+
+
+def make_run_folder(folder: Path) -> None:
+    """Make a run's folder, or empty that of an earlier run: no file of an old run may pass for one of a new run.
+
+    Raises:
+        ValueError: If there is something in it, and it is no run's.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    there = sorted(folder.iterdir())
+    if there and not (folder / PARAMETERS).is_file():
+        raise ValueError(
+            f"{folder} is not empty, and no run's folder (it has no {PARAMETERS}): a run empties its folder when it "
+            "starts; name another one"
+        )
+    for path in sorted(there, key=lambda path: path.name == PARAMETERS):  # the mark goes last
+        shutil.rmtree(path) if path.is_dir() and not path.is_symlink() else path.unlink()
+
+
+def _unchanged(before: dict[str, str], after: dict[str, str]) -> dict[str, str]:
+    """The files read, with their hashes; what was downloaded is there only afterwards."""
+    for path, found in before.items():
+        if after.get(path) != found:
+            raise ValueError(f"{path} was replaced or removed while the run read it: run again")
+    return after
+
+
+def stale(root: Path | str, planned: dict[tuple[str, str], dict]) -> dict[tuple[str, str], str]:
+    """Finished runs of a plan that were made from a file with other contents than today's: run -> the file's path.
+
+    Args:
+        root: A profile's folder, results/PROFILE.
+        planned: What `plan` gives.
+    """
+    found = {}
+    for notebook, run in planned:
+        path = Path(root) / "runs" / notebook / run / "manifest.json"
+        manifest = read_json(path) if path.is_file() else {}
+        then = manifest.get("inputs", {})
+        now = input_digests(manifest["parameters"]) if manifest.get("status") == "ok" else then
+        changed = [name for name in sorted(then.keys() | now.keys()) if then.get(name) != now.get(name)]
+        if changed:
+            found[notebook, run] = changed[0]
+    return found
+
+
+def _execute(notebook: Path | str, executed: Path, parameters: dict) -> None:
+    for attempt in range(1, KERNEL_STARTS + 1):
+        try:
+            papermill.execute_notebook(
+                str(notebook),
+                str(executed),
+                parameters,
+                kernel_name="python3",
+                progress_bar=False,
+                start_timeout=180,
+                extra_arguments=QUIET,
+            )
+            return
+        except (DeadKernelError, RuntimeError) as error:
+            if isinstance(error, PapermillExecutionError) or attempt == KERNEL_STARTS:
+                raise
+            print(f"the kernel died ({error}); starting again", file=sys.stderr)
+
+
+def git_state() -> dict:
+    """The commit, and whether the tree was clean (the reference aside); None outside a git checkout."""
+
+    def git(*words: str) -> str | None:
+        done = subprocess.run(["git", "-C", str(PROJECT), *words], capture_output=True, text=True)
+        return done.stdout.strip() if done.returncode == 0 else None
+
+    status = git("status", "--porcelain", "--", ".", ":!results/reference")
+    return {"commit": git("rev-parse", "HEAD"), "clean": None if status is None else status == ""}
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """The command line: run one notebook."""
+    parser = argparse.ArgumentParser(
+        prog="python -m lmeraser_kit.experiments.runs", description="Run one notebook, strictly."
+    )
+    parser.add_argument("notebook", type=Path)
+    parser.add_argument("folder", type=Path, help="where the run's files go")
+    parser.add_argument("-y", "--yaml", default="{}", help="parameters, as YAML: '{n_clusters: 4}'")
+    options = parser.parse_args(arguments)
+    name = f"{options.notebook.stem}/{options.folder.name}"
+    try:
+        parameters = check_parameters(options.notebook, yaml.safe_load(options.yaml) or {})
+        print(f"{name}: started", flush=True)
+        manifest = run_notebook(options.notebook, options.folder, parameters)
+    except (ValueError, FileNotFoundError, yaml.YAMLError) as error:
+        print(f"{name}: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print(f"{name}: stopped", file=sys.stderr)
+        return 130
+    except PapermillExecutionError as error:
+        what = f"{error.ename}: {error.evalue}\n(all of it: {options.folder}/failed.ipynb)"
+        print(f"{name}: FAILED in this cell:\n\n{error.source}\n\n{what}", file=sys.stderr)
+        return 1
+    print(f"{name}: done in {manifest['seconds']:.0f} s")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,100 @@
+"""Figures of attacks; styles and colours are those of `figures`."""
+
+from __future__ import annotations
+
+import itertools
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pandas as pd
+from matplotlib.figure import Figure
+from sklearn.metrics import roc_curve
+
+from lmeraser_kit.figures.theme import METHOD_STYLES, NEUTRAL
+
+
+def roc(curves: dict[str, tuple[np.ndarray, np.ndarray]]) -> Figure:
+    """ROC curves in log-log, where few false positives count. `curves`: attack -> (scores of members, of others)."""
+    figure, ax = plt.subplots(figsize=(8, 7))
+    least = min(0.5 / len(others) for _, others in curves.values())
+    for (name, (members, others)), style in zip(curves.items(), ("-", "--", "-.", ":", "-"), strict=False):
+        truth = np.r_[np.ones(len(members)), np.zeros(len(others))]
+        fpr, tpr, _ = roc_curve(truth, np.r_[members, others])
+        ax.plot(np.maximum(fpr, least), np.maximum(tpr, least), style, linewidth=3, label=name)
+    ax.plot([least, 1], [least, 1], color=NEUTRAL, linestyle=":", linewidth=2, label="guessing")
+    ax.set(xscale="log", yscale="log", xlabel="false positive rate", ylabel="true positive rate")
+    ax.set(title="Who was in the training data?", xlim=(least, 1), ylim=(least, 1))
+    ax.legend()
+    return figure
+
+
+def losses(groups: dict[str, np.ndarray]) -> Figure:
+    """Histograms of losses in nats, on a log axis, one row a group; the last group is the yardstick, behind all."""
+    *others, yardstick = groups
+    figure, axes = plt.subplots(len(others), 1, figsize=(10, 2.6 * len(others) + 0.8), sharex=True, squeeze=False)
+    edges = np.geomspace(1e-4, max(values.max() for values in groups.values()) + 1, 50)
+    for ax, name in zip(axes.flat, others, strict=True):
+        for which, colour, alpha in ((yardstick, NEUTRAL, 0.5), (name, METHOD_STYLES["lmeraser"][0], 0.6)):
+            values = np.maximum(groups[which], edges[0])
+            ax.hist(values, edges, density=False, weights=np.full(len(values), 1 / len(values)), color=colour,
+                    alpha=alpha, label=which)  # fmt: skip
+        ax.set(xscale="log", ylabel="share")
+        ax.legend(loc="upper left")
+    axes[-1, 0].set_xlabel("loss of the forget set (nats)")
+    axes[0, 0].set_title("Losses of those who left")
+    return figure
+
+
+def epsilons(groups: dict[str, np.ndarray]) -> Figure:
+    """Per-example epsilon: the share of people with at least so much; `retrained` is the yardstick, in grey.
+
+    Args:
+        groups: Method -> epsilons, (N,); infinite ones count as beyond the axis.
+    """
+    figure, ax = plt.subplots(figsize=(11, 6))
+    dashes = itertools.cycle(
+        ["--", ":", "-.", (0, (1, 1)), (0, (5, 1)), (0, (8, 2, 1, 2)), (0, (3, 1, 1, 1)), (0, (6, 4))]
+    )
+    finite = np.concatenate([values[np.isfinite(values)] for values in groups.values()])
+    most = 1.05 * finite.max(initial=0.1)
+    for name, values in groups.items():
+        x = np.sort(np.minimum(values, 2 * most))
+        share = np.arange(len(x), -1, -1) / len(x)  # at least so much; 0 beyond the last
+        if name == "retrained":
+            style = {"color": "0.8", "linewidth": 12, "zorder": 1}
+        elif name in METHOD_STYLES:
+            style = {"color": METHOD_STYLES[name][0], "linewidth": 3}
+        else:
+            style = {"linestyle": next(dashes), "linewidth": 2, "color": "0.45"}
+        ax.step(np.r_[0, x, x[-1]], np.r_[1, share], where="pre", label=name, **style)
+    ax.set(xlabel="per-example epsilon, at least (nats)", ylabel="share of the forget set", xlim=(0, most))
+    ax.set_title("How well can one person's leaving be told?")
+    ax.legend(loc="center left", bbox_to_anchor=(1.01, 0.5))
+    return figure
+
+
+def u_lira(frame: pd.DataFrame) -> Figure:
+    """U-LiRA's AUC of every method, and the band of retrained models against retrained models.
+
+    Args:
+        frame: Columns method, auc, band_low, band_high; rows of several seeds are averaged.
+    """
+    table = frame.groupby("method", sort=False)[["auc", "band_low", "band_high"]].agg(["mean", "min", "max"])
+    figure, ax = plt.subplots(figsize=(10, 0.5 * len(table) + 2))
+    ax.use_sticky_edges = False  # room beside the bands
+    for y, (_, row) in enumerate(table.iterrows()):
+        low, high = row["band_low", "mean"], row["band_high", "mean"]
+        ax.barh(
+            y, high - low, left=low, height=0.8, color="0.85", label="retraining against retraining" if not y else None
+        )
+        auc = row["auc"]
+        inside = low <= auc["mean"] <= high
+        error = [[auc["mean"] - auc["min"]], [auc["max"] - auc["mean"]]]
+        style = METHOD_STYLES["lmeraser"] if inside else METHOD_STYLES["one prompt"]
+        ax.errorbar(auc["mean"], y, xerr=error, color=style[0], marker=style[1], markersize=11, capsize=5, linewidth=2)
+    ax.axvline(0.5, color="black", linestyle=":", linewidth=2)
+    ax.set_yticks(range(len(table)), table.index)
+    ax.invert_yaxis()
+    ax.set(xlabel="AUC of U-LiRA (0.5: forgotten cannot be told from never seen)", title="Has it been forgotten?")
+    ax.legend(loc="upper center", bbox_to_anchor=(0.5, -0.16))
+    return figure

@@ -1,0 +1,90 @@
+"""Figures of speed; styles and colours are those of `figures`."""
+
+from __future__ import annotations
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pandas as pd
+from matplotlib.figure import Figure
+
+from lmeraser_kit.figures.theme import METHOD_STYLES, NEUTRAL
+
+COLOURS = {
+    "lmeraser-kit": METHOD_STYLES["lmeraser"][0],
+    "lmeraser-kit, one cluster": METHOD_STYLES["lmeraser"][0],
+    "bare backbone": "0.7",
+    "bare backbone, compiled": "0.7",
+    "plain loop": METHOD_STYLES["one prompt"][0],
+}
+PRECISION_STYLES = {"float32": ("-", "o"), "bfloat16": ("--", "s")}
+
+
+def rates(frame: pd.DataFrame) -> Figure:
+    """Samples per second, forward and backward, of each method in each precision.
+
+    Args:
+        frame: Columns method, precision, rate; a row a turn.
+    """
+    figure, ax = plt.subplots(figsize=(10, 5))
+    groups = (
+        frame.groupby(["precision", "method"], sort=False)["rate"].agg(["median", "min", "max"]).sort_values("median")
+    )
+    for y, ((_, method), row) in enumerate(groups.iterrows()):
+        error = [[row["median"] - row["min"]], [row["max"] - row["median"]]]
+        ax.barh(y, row["median"], xerr=error, color=COLOURS[method], capsize=5)
+        rate = f"{row['median']:,.0f}" if row["median"] >= 100 else f"{row['median']:.3g}"
+        ax.annotate(rate, (row["max"], y), xytext=(8, 0), textcoords="offset points", va="center")
+    ax.set_yticks(range(len(groups)), [f"{method}, {precision}" for precision, method in groups.index])
+    ax.set(xlabel="samples per second, forward and backward", xlim=(0, 1.2 * groups["max"].max()))
+    ax.set_title("How fast a prompt is tuned")
+    ax.grid(visible=False, axis="y")
+    return figure
+
+
+def forgetting(frame: pd.DataFrame) -> Figure:
+    """Seconds an epoch against the cluster's size. `frame`: columns precision, size, seconds."""
+    figure, ax = plt.subplots(figsize=(9, 5.5))
+    for precision, part in frame.groupby("precision", sort=False):
+        line, marker = PRECISION_STYLES.get(precision, ("-", "o"))
+        ax.plot(part["size"], part["seconds"], line, marker=marker, markersize=10, linewidth=3, label=precision,
+                color=METHOD_STYLES["lmeraser"][0])  # fmt: skip
+    ax.set(xlabel="samples in the cluster", ylabel="seconds an epoch", xlim=(0, None), ylim=(0, None))
+    ax.set_title("What forgetting one image takes")
+    ax.legend()
+    return figure
+
+
+def routing(frame: pd.DataFrame) -> Figure:
+    """Seconds of routing against the number of samples. `frame`: columns samples, clusters, seconds."""
+    figure, ax = plt.subplots(figsize=(9, 5.5))
+    shades = np.linspace(0.75, 0.0, frame["clusters"].nunique())
+    for (clusters, part), shade in zip(frame.groupby("clusters"), shades, strict=True):
+        ax.plot(
+            part["samples"], part["seconds"], "o-", markersize=9, linewidth=3, color=str(shade), label=f"{clusters}"
+        )
+    ax.set(xscale="log", yscale="log", xlabel="samples", ylabel="seconds")
+    ax.set_title("Routing, once the features are there")
+    ax.legend(title="clusters", labelcolor=NEUTRAL)
+    return figure
+
+
+def prompt_rates(frame: pd.DataFrame, default: float) -> Figure:
+    """What a prompt adds to the head alone, in points of accuracy, against its rate; a line a size of cluster.
+
+    Args:
+        frame: Columns kind, size, prompt_lr, accuracy (share); a row a setting (and a seed).
+        default: The default rate.
+    """
+    figure, ax = plt.subplots(figsize=(10, 5.5))
+    frame = frame.replace({"kind": {"default": "prompt rate"}})  # it is one of them
+    means = frame.groupby(["kind", "size", "prompt_lr"])["accuracy"].mean()
+    sizes = sorted(frame["size"].unique())
+    for size, shade, marker in zip(sizes, np.linspace(0.55, 0.0, len(sizes)), "osD^v", strict=False):
+        gain = 100 * (means["prompt rate", size] - means["head alone", size].iloc[0])
+        ax.plot(gain.index, gain, marker=marker, markersize=10, linewidth=3, color=str(shade), label=f"{size} samples")
+    ax.axhline(0, color=COLOURS["plain loop"], linewidth=2, label="head alone")
+    ax.axvline(default, color=NEUTRAL, linestyle="--", linewidth=2, label="default")
+    ax.set(xscale="log", xlabel="prompt's learning rate (normalised pixel units a step)")
+    ax.set(ylabel="accuracy gained\n(points)", title="What a prompt adds to the head alone")
+    ax.legend(loc="center left", bbox_to_anchor=(1.01, 0.5))
+    return figure

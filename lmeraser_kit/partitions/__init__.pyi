@@ -1,0 +1,4 @@
+from .hashed import HashClusters as HashClusters
+from .hashed import SingleCluster as SingleCluster
+from .hierarchical import HierarchicalClusters as HierarchicalClusters
+from .hyperplanes import HyperplaneClusters as HyperplaneClusters

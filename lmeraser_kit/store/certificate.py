@@ -1,0 +1,134 @@
+"""Deletion certificates: what a request has done, so that it can be checked later, and nothing that tells who left.
+
+A certificate commits to the clusters before and after by Merkle roots (Merkle 1987). A leaf is a hash of a cluster's
+files and of a random nonce; the nonce goes when the cluster is replaced, so that nobody, not even who holds all other
+samples, can test guesses of a deleted one against an old root. A forgotten uid is committed to with a random salt that
+only the certificate's receiver gets. Each certificate holds the hash of the one before, so that none can be taken out.
+"""
+
+from __future__ import annotations
+
+import json
+import secrets
+from dataclasses import asdict, dataclass, field
+
+from lmeraser_kit.ground.hashing import digest
+
+
+@dataclass(frozen=True)
+class Certificate:
+    """What one transaction of a store has done.
+
+    Attributes:
+        id: Its number, from 1.
+        requests: Numbers of the requests that it has carried out.
+        n_forgotten: How many samples that were held have left.
+        n_added: How many samples have joined; who came and went in one transaction counts in neither.
+        n_samples: How many samples are held after it.
+        commitments: For each sample that was named in a request to forget, a hash of its uid and of a random salt.
+        clusters_tuned: The clusters that were tuned (again), and how many samples each has.
+        clusters_removed: The clusters that have no sample left.
+        n_moved: Samples that stayed and changed company.
+        sample_gradients: The cost: samples passed forward and backward once.
+        seconds: The time that it took.
+        seconds_tuning: The part of it that went into tuning.
+        exact: False if the routing keeps prototypes of samples that have left.
+        root_before: Merkle root over the clusters before.
+        root_after: Merkle root over the clusters after.
+        previous: Hash of the certificate before; empty for the first.
+        environment: Where the bits were computed.
+        salts: The salts of the commitments, by uid. They go to who asked, and are not in the ledger.
+    """
+
+    id: int
+    requests: list[int]
+    n_forgotten: int
+    n_added: int
+    n_samples: int
+    commitments: list[str]
+    clusters_tuned: dict[int, int]
+    clusters_removed: list[int]
+    n_moved: int
+    sample_gradients: int
+    seconds: float
+    seconds_tuning: float
+    exact: bool
+    root_before: str
+    root_after: str
+    previous: str
+    environment: dict[str, str | int]
+    salts: dict[str, str] = field(default_factory=dict, repr=False)
+
+    def record(self) -> str:
+        """What the ledger keeps: everything but the salts, as JSON."""
+        content = asdict(self)
+        del content["salts"]
+        return json.dumps(content, sort_keys=True)
+
+    @classmethod
+    def read(cls, record: str) -> Certificate:
+        """The certificate that a ledger keeps."""
+        content = json.loads(record)
+        content["clusters_tuned"] = {int(k): n for k, n in content["clusters_tuned"].items()}
+        return cls(**content)
+
+    @property
+    def hash(self) -> str:
+        """A hash of the record, in hex."""
+        return digest("certificate", self.record())
+
+    def concerns(self, uid: str, salt: str) -> bool:
+        """Whether a sample was forgotten in this transaction, for who knows its salt."""
+        return commitment(uid, salt) in self.commitments
+
+
+@dataclass(frozen=True)
+class Verification:
+    """What `Store.verify` has checked.
+
+    Attributes:
+        state_hash: `LMEraser.state_hash()` of a fit on the samples in the store.
+        root: Merkle root over its clusters, which the last certificate has, too.
+        clusters: The clusters that were tuned again from the files.
+        n_samples: How many samples are held.
+    """
+
+    state_hash: str
+    root: str
+    clusters: list[int]
+    n_samples: int
+
+    proves = (
+        "Every file is the one that was written, and no other is in the store. The clusters named here are, bit for "
+        "bit, what tuning on the samples "
+        "in the store gives; all samples are routed as they should be; and the last certificate commits to just these "
+        "clusters."
+    )
+    does_not_prove = (
+        "That nobody kept a copy elsewhere (Thudi et al. 2022: a procedure can be proven, an operator's honesty "
+        "cannot). And whoever has seen the model before and after a deletion has learnt something about who left."
+    )
+
+    def __str__(self) -> str:
+        tuned = f"clusters tuned again: {', '.join(map(str, self.clusters))}; {self.n_samples} samples held"
+        hashes = f"state {self.state_hash}\nroot  {self.root}"
+        return f"{tuned}\n{hashes}\n\nIt proves: {self.proves}\n\nIt does not prove: {self.does_not_prove}"
+
+
+def fresh_nonce() -> str:
+    """128 random bits, in hex. The only randomness that is not keyed: it must not be possible to guess it."""
+    return secrets.token_hex(16)
+
+
+def commitment(uid: str, salt: str) -> str:
+    """A hash that hides a uid and can be opened with its salt, in hex."""
+    return digest("uid", salt, uid)
+
+
+def merkle_root(leaves: list[str]) -> str:
+    """Root of the binary tree over the leaves, in order (Merkle 1987); an odd one out goes up as it is."""
+    level = list(leaves) or [digest("no leaf")]
+    while len(level) > 1:
+        pairs = [digest("node", *level[i : i + 2]) for i in range(0, len(level) - 1, 2)]
+        level = pairs + ([level[-1]] if len(level) % 2 else [])
+    return level[0]

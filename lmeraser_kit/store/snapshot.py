@@ -1,0 +1,292 @@
+"""What lies in a store's folder: versions, and the files that a version names.
+
+A version is the routing, and for every cluster the names of its files and a nonce. It is written when all its files
+are; it counts from the moment that the ledger says so; and what it does not name is deleted then.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+import time
+from collections.abc import Iterable
+from dataclasses import asdict, replace
+from pathlib import Path
+
+import numpy as np
+from sklearn.base import clone
+
+from lmeraser_kit.ground.hashing import digest
+from lmeraser_kit.ground.samples import Samples, concatenate
+from lmeraser_kit.partitions import HashClusters, HierarchicalClusters, HyperplaneClusters, SingleCluster
+from lmeraser_kit.store.certificate import Certificate, commitment, fresh_nonce, merkle_root
+from lmeraser_kit.store.files import (
+    FOLDERS,
+    RESTORE,
+    ClusterFiles,
+    DamagedError,
+    StoreError,
+    flush_folder,
+    pack,
+    read_file,
+    unpack,
+    unpack_samples,
+    write_file,
+    write_samples,
+)
+from lmeraser_kit.unlearning.eraser import LMEraser
+from lmeraser_kit.unlearning.rebuild import Successor
+from lmeraser_kit.unlearning.ridge_eraser import RidgeEraser
+from lmeraser_kit.unlearning.state import State
+
+PARTITIONS = {c.__name__: c for c in (HierarchicalClusters, HyperplaneClusters, HashClusters, SingleCluster)}
+
+
+class Volume:
+    """The files of the store in a folder.
+
+    Args:
+        folder: The store's folder.
+        made: What `write_fixed` has noted, and the images' `shape`.
+
+    Attributes:
+        partition: The partition, unfitted.
+        empty: No samples, of the images' shape and number of classes.
+        cache: Tuned checkpoints by address.
+        version: The present version: its `name`, and its `clusters` by number.
+    """
+
+    def __init__(self, folder: Path, made: dict):
+        kind, parameters = made["clusters"]
+        self.folder, self.partition = folder, PARTITIONS[kind](**parameters)
+        self.empty = Samples(np.zeros((0, *made["shape"]), np.uint8), [], [], made["settings"]["n_classes"])
+        self.fixed = [made["backbone"], *(made["public"] or {}).values()]
+        self.cache = ClusterFiles(folder / "clusters")
+        self.version = {"clusters": {}, "name": ""}
+
+    def combined(self, pending: list[tuple[int, str, str]]) -> tuple[list[str], Samples, dict[str, str]]:
+        """What requests ask for when they are taken together: who leaves, who joins, and the salts of who was named.
+
+        Args:
+            pending: (number, action, staged file) of each request, in order.
+        """
+        leaving, salts, parts, joined = [], {}, [], {}
+        for _, action, staged in pending:
+            if action == "forget":
+                asked = json.loads(read_file(self.folder / "staged" / staged))
+                salts |= asked
+                leaving += [uid for uid in asked if joined.pop(uid, None) is None]
+            elif action in ("fit", "add"):
+                part, _ = unpack_samples(read_file(self.folder / "staged" / staged))
+                joined |= dict.fromkeys(part.uids.tolist(), len(parts))
+                parts.append(part)
+        stay = [part[[joined.get(uid) == i for uid in part.uids.tolist()]] for i, part in enumerate(parts)]
+        return leaving, concatenate([self.empty, *stay]), salts
+
+    def write(self, known: State | None, successor: Successor) -> tuple[State, dict]:
+        """Write what is new; nothing refers to it yet.
+
+        Args:
+            known: The state of the present version, if there is one.
+            successor: What comes after it; tuned clusters are in the cache already.
+
+        Returns:
+            The new state, its images in files, and the new version.
+        """
+        state, old = successor.state, self.version["clusters"]
+        members, clusters = {}, {}
+        for k, part in state.members.items():
+            files = [self.cache.names[checkpoint.address] for checkpoint in state.models[k].checkpoints()]
+            if k in old and np.array_equal(known.members[k].digests, part.digests):
+                entry, members[k] = {**old[k], "files": files}, known.members[k]
+            else:
+                features = {"features": state.features[k]} if k in state.features else {}
+                entry = {"files": files, **write_samples(self.folder / "samples", f"{k:05d}", part, **features)}
+                members[k], _ = self.read_samples("samples", entry)
+            clusters[k] = entry if entry == old.get(k) else {**entry, "nonce": fresh_nonce()}
+        learnt = {} if state.routing is None else {n: a for n, a in vars(state.routing).items() if n.endswith("_")}
+        version = {"clusters": clusters, "environment": successor.environment, "fitted": state.routing is not None}
+        name = write_file(self.folder / "versions", "version", pack(learnt, **version))
+        return replace(state, members=members, empty=self.empty), version | {"name": name}
+
+    def certify(
+        self,
+        last: Certificate | None,
+        pending: list[tuple[int, str, str]],
+        asked: tuple[list[str], Samples, dict[str, str]],
+        successor: Successor,
+        version: dict,
+        started: float,
+    ) -> Certificate:
+        """The certificate of the transaction that makes `version` the present one; `asked` is what `combined` gave."""
+        leaving, joining, salts = asked
+        return Certificate(
+            id=1 if last is None else last.id + 1,
+            requests=[number for number, _, _ in pending],
+            n_forgotten=len(leaving),
+            n_added=len(joining),
+            n_samples=len(successor.state),
+            commitments=sorted(commitment(uid, salt) for uid, salt in salts.items()),
+            clusters_tuned=successor.tuned,
+            clusters_removed=sorted(self.version["clusters"].keys() - version["clusters"].keys()),
+            n_moved=successor.n_moved,
+            sample_gradients=successor.sample_gradients,
+            seconds=time.perf_counter() - started,
+            seconds_tuning=successor.seconds_tuning,
+            exact=self.partition.exact,
+            root_before=merkle_root(leaves(self.version)),
+            root_after=merkle_root(leaves(version)),
+            previous="" if last is None else last.hash,
+            environment=successor.environment,
+            salts=salts,
+        )
+
+    def check_readable(self, state: State, uids: list[str], held_then: set[str]) -> None:
+        """Can the images be read of who shares a cluster with samples that are to leave?
+
+        Args:
+            state: The present state.
+            uids: Who is to leave.
+            held_then: Who is held when all recorded requests have been carried out; not yet without `uids`.
+
+        Raises:
+            DamagedError: If not. A cluster of which nobody stays need not be read.
+        """
+        for part in state.members.values():
+            mine = set(part.uids.tolist())
+            if mine & set(uids) and mine & held_then - set(uids):
+                np.asarray(part.images)
+
+    def read(self, name: str) -> tuple[State, dict, list[str]]:
+        """Read a version from its files.
+
+        Returns:
+            The state, the version, and the names of damaged files of tuned clusters; these clusters have no model.
+
+        Raises:
+            DamagedError: If another file is damaged.
+        """
+        learnt, version = unpack(read_file(self.folder / "versions" / name))
+        version["clusters"] = {int(k): entry for k, entry in version["clusters"].items()}
+        state, damaged, lost = State(None, {}, {}, {}, self.empty), [], []
+        for k, entry in version["clusters"].items():
+            self.cache.names |= {file.partition("-")[0]: file for file in entry["files"]}
+            try:
+                state.members[k], arrays = self.read_samples("samples", entry)
+                state.features.update({k: arrays["features"]} if "features" in arrays else {})
+            except DamagedError as error:
+                lost += error.files
+            try:
+                state.models[k] = self.cache.read(entry["files"][-1])
+            except DamagedError as error:
+                damaged += error.files
+        if lost:
+            raise DamagedError(lost)
+        routing = clone(self.partition) if version["fitted"] else None
+        if routing is not None:
+            vars(routing).update(learnt)
+        return replace(state, routing=routing), version | {"name": name}, damaged
+
+    def read_samples(self, folder: str, names: dict[str, str]) -> tuple[Samples, dict[str, np.ndarray]]:
+        """What `write_samples` wrote, the images still in their file. Raises DamagedError."""
+        images = self.folder / folder / names["images"]
+        if not images.is_file():
+            raise DamagedError([f"{folder}/{names['images']}"])
+        return unpack_samples(read_file(self.folder / folder / names["index"]), images)
+
+    def named(self, staged: Iterable[str]) -> set[str]:
+        """The files that belong into the folders, as `FOLDER/NAME`: the present version's, and what is staged."""
+        names = {f"fixed/{name}" for name in self.fixed} | {f"staged/{name}" for name in staged if name}
+        names |= {f"versions/{self.version['name']}"} if self.version["name"] else set()
+        for entry in self.version["clusters"].values():
+            names |= {f"clusters/{file}" for file in entry["files"]}
+            names |= {f"samples/{entry[kind]}" for kind in ("index", "images")}
+        return names
+
+    def present(self) -> set[str]:
+        """What is in the store's folders, as `FOLDER/NAME`; they are its own, and what else lies there is deleted."""
+        return {f"{folder}/{path.name}" for folder in FOLDERS for path in (self.folder / folder).iterdir()}
+
+    def clean(self, staged: Iterable[str]) -> None:
+        """Delete every file that neither the present version nor a recorded request names, and look whether it worked.
+
+        Raises:
+            StoreError: If something is left.
+        """
+        named, stuck = self.named(staged), []
+        partial = {path.name for path in self.folder.glob("*.partial*")}
+        for name in sorted((self.present() - named) | partial):
+            path = self.folder / name
+            try:
+                shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)
+            except OSError as error:
+                stuck.append(f"{name} ({error})")
+        for folder in FOLDERS:
+            flush_folder(self.folder / folder)
+        self.cache = ClusterFiles(self.folder / "clusters")
+        if stuck:
+            raise StoreError(f"what was asked for is done, but this could not be deleted: {', '.join(stuck)}")
+
+    def check(self, staged: Iterable[str]) -> None:
+        """Read every file of the store and compare its hash.
+
+        Raises:
+            DamagedError: If a file is missing, truncated or changed; the message names it.
+            StoreError: If there is a file that does not belong there.
+        """
+        damaged = []
+        for name in sorted(self.named(staged)):
+            try:
+                read_file(self.folder / name)
+            except DamagedError as error:
+                damaged += error.files
+        if damaged:
+            raise DamagedError(damaged, f"Store.open(..., repair=True) mends clusters/; {RESTORE}")
+        belong = {*FOLDERS, "ledger.sqlite", "ledger.seal", "lock"}
+        strange = {path.name for path in self.folder.iterdir()} - belong
+        if strange := strange | (self.present() - self.named(staged)):
+            raise StoreError(f"{min(strange)} does not belong into the store {self.folder}: remove it")
+
+
+class Stored:
+    """An eraser that a store keeps: it predicts; requests go through the store, which writes them down."""
+
+    def fit(self, private: Samples, public: Samples | None = None) -> LMEraser:
+        """Refused. Raises StoreError."""
+        raise StoreError("this eraser belongs to a store: requests go through store.forget and store.add")
+
+    forget = add = fit
+
+
+STORED = {kind.__name__: type(f"Stored{kind.__name__}", (Stored, kind), {}) for kind in (LMEraser, RidgeEraser)}
+
+
+def write_fixed(folder: Path, eraser: LMEraser, public: Samples | None) -> dict:
+    """Write what never changes, the backbone and the public samples, and note what the eraser is made with."""
+    if type(eraser).__name__ not in STORED:
+        raise StoreError(f"a store keeps one of {', '.join(STORED)}, and this is a {type(eraser).__name__}")
+    clusters = eraser._clusters()
+    if type(clusters).__name__ not in PARTITIONS:
+        raise StoreError(f"a store keeps only these partitions: {', '.join(PARTITIONS)}; not {clusters!r}")
+    elsewhere = {"backbone", "clusters", "recipe", "n_jobs", "verbose"}
+    settings = eraser.get_params(deep=False) | {"n_classes": eraser.n_classes_}
+    weights = eraser.backbone.save(folder / "fixed" / "backbone").read_bytes()
+    return {
+        "eraser": type(eraser).__name__,
+        "settings": {name: _plain(v) for name, v in settings.items() if name not in elsewhere},
+        "clusters": [type(clusters).__name__, {name: _plain(v) for name, v in clusters.get_params().items()}],
+        "recipe": asdict(eraser._recipe()),
+        "backbone": write_file(folder / "fixed", "backbone", weights),
+        "public": write_samples(folder / "fixed", "public", public) if public is not None else None,
+    }
+
+
+def _plain(value):
+    """NumPy's numbers as Python's, so that JSON can have them."""
+    return value.item() if isinstance(value, np.generic) else value
+
+
+def leaves(version: dict) -> list[str]:
+    """A hash of every cluster's files and nonce, in the order of their numbers."""
+    clusters = sorted(version["clusters"].items())
+    return [digest("leaf", k, entry["nonce"], entry["index"], *entry["files"]) for k, entry in clusters]

@@ -1,0 +1,300 @@
+"""The store: a fitted eraser on disk that forgets for good, across crashes.
+
+One folder. Every request is a transaction: it is recorded first (from then on it will be carried out, whatever
+happens); clusters are tuned and written beside what is there; one commit in the ledger makes the new version the
+present one; then every file that it does not name is deleted, and the folder compared with what it names.
+
+    ledger.sqlite      requests, certificates, the present version's name (ledger.py); ledger.seal: its hash
+    fixed/             the frozen backbone and the public samples
+    versions/          the routing, and for every cluster its files and its nonce
+    clusters/          tuned checkpoints by address: the cache of the one idea
+    samples/           the members of each cluster: uids, labels and hashes in one file, images in another
+    staged/            what recorded requests ask for, until they have been carried out
+
+Opening a store after a crash carries out what was recorded; what was tuned already is found in the cache.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import copy
+import json
+import shutil
+import time
+import warnings
+from collections.abc import Iterable
+from pathlib import Path
+
+from sklearn.base import clone
+
+from lmeraser_kit.backbones.backbone import Backbone
+from lmeraser_kit.ground import checks
+from lmeraser_kit.ground.samples import Samples, named
+from lmeraser_kit.learners.recipe import Recipe
+from lmeraser_kit.store.certificate import Certificate, Verification, fresh_nonce, merkle_root
+from lmeraser_kit.store.files import DamagedError, StoreError, check_vacant, make_folders, read_file, stage, write_file
+from lmeraser_kit.store.ledger import Ledger, lock
+from lmeraser_kit.store.snapshot import STORED, Volume, leaves, write_fixed
+from lmeraser_kit.unlearning.eraser import ExactnessError, LMEraser
+from lmeraser_kit.unlearning.state import State
+
+FORMAT = "2"
+
+
+class Store:
+    """A fitted LMEraser or RidgeEraser in a folder. Make one with `create`, and `open` it ever after.
+
+    Attributes:
+        folder: Where it is.
+        eraser: What it keeps. Predict with it; requests go through the store.
+        recovered: The certificate of requests that a crash had interrupted, and that opening has carried out; or None.
+    """
+
+    def __init__(self, folder: Path, ledger: Ledger, device: str, n_jobs: int | None, verbose: bool):
+        self.folder, self.readonly, self.recovered, self._ledger = folder, ledger.readonly, None, ledger
+        if ledger.facts["format"] != FORMAT:
+            raise StoreError(f"{folder} was made by another version of the kit: make a new store from its samples")
+        made = json.loads(ledger.facts["arguments"])
+        self._volume, self._held = Volume(folder, made), set()
+        read_file(folder / "fixed" / made["backbone"])  # compares its hash
+        backbone = Backbone.load(folder / "fixed" / made["backbone"], device)
+        settings = {"recipe": Recipe(**made["recipe"]), "n_jobs": n_jobs, "verbose": verbose, **made["settings"]}
+        self.eraser = STORED[made["eraser"]](backbone, self._volume.partition, **settings)
+        public = self._volume.read_samples("fixed", made["public"])[0] if made["public"] else None
+        self.eraser.prepare(self._volume.empty, public)
+
+    @classmethod
+    def create(cls, folder: Path | str, eraser: LMEraser, private: Samples, public: Samples | None = None) -> Store:
+        """Fit an eraser in a new folder.
+
+        Args:
+            folder: A folder that does not exist, or is empty.
+            eraser: What to fit; it is left as it is.
+            private: As for `LMEraser.fit`.
+            public: As for `LMEraser.fit`.
+
+        Raises:
+            StoreError: If there is something in the folder, or the partition is none of the kit's.
+            ValueError: As for `LMEraser.fit`.
+        """
+        folder = checks.path("folder", folder).absolute()
+        eraser = clone(checks.instance("eraser", eraser, LMEraser, ", such as RidgeEraser(backbone)"))
+        check_vacant(folder)
+        private = eraser.prepare(private, public)
+        if not eraser._clusters().exact:
+            warnings.warn("this partition keeps prototypes of samples that leave: it does not forget", stacklevel=2)
+        make_folders(folder)
+        with lock(folder):
+            check_vacant(folder)  # again: now nobody else can be making one
+            made = write_fixed(folder, eraser, public) | {"shape": private.images.shape[1:]}
+            facts = {"format": FORMAT, "arguments": json.dumps(made, sort_keys=True), "version": ""}
+            Ledger.create(folder, facts, len(private), stage(folder, private))
+        try:
+            return cls.open(folder, str(eraser.backbone.device), eraser.n_jobs, eraser.verbose)
+        except Exception:  # a fit that cannot succeed; not a crash, after which opening goes on with it
+            for path in folder.iterdir():
+                shutil.rmtree(path) if path.is_dir() else path.unlink()
+            raise
+
+    @classmethod
+    def open(
+        cls,
+        folder: Path | str,
+        device: str = "auto",
+        n_jobs: int | None = None,
+        verbose: bool = True,
+        readonly: bool = False,
+        repair: bool = False,
+        finish: bool = True,
+    ) -> Store:
+        """Open a store; finish what a crash has interrupted.
+
+        A reader stays with the version that it has opened.
+
+        Args:
+            folder: The store's folder.
+            device: `auto`, or a torch device.
+            n_jobs: Clusters tuned at a time.
+            verbose: Show progress bars.
+            readonly: Predict and verify only; any number may read while one writes.
+            repair: Tune clusters whose files are damaged again.
+            finish: Carry out what has been recorded; otherwise that is left for the next `run`.
+
+        Raises:
+            StoreError: If there is no store, or somebody else writes.
+            DamagedError: If a file is missing, truncated or changed; the message names it.
+        """
+        folder = checks.path("folder", folder).absolute()
+        checks.flag("readonly", readonly), checks.flag("repair", repair), checks.flag("finish", finish)
+        for attempts_left in reversed(range(10)):
+            try:
+                with contextlib.ExitStack() as closing_on_error:
+                    ledger = Ledger(folder, readonly, trust=repair and not readonly)
+                    closing_on_error.callback(ledger.close)
+                    store = cls(folder, ledger, device, n_jobs, verbose)
+                    store._begin(repair, finish)
+                    closing_on_error.pop_all()
+                    return store
+            except DamagedError:
+                if not (readonly and attempts_left):  # a reader may have been overtaken by a writer
+                    raise
+
+    def _begin(self, repair: bool, finish: bool) -> None:
+        """Read the present version, and finish what is under way."""
+        fitted, damaged = bool(self._ledger.facts["version"]), []
+        if fitted:
+            state, version, damaged = self._volume.read(self._ledger.facts["version"])
+            if merkle_root(leaves(version)) != self._ledger.last.root_after:
+                raise DamagedError(["ledger.sqlite"], "the last certificate is not that of the present version")
+            self._take(state, version)
+        if damaged and (self.readonly or not repair):
+            raise DamagedError(damaged, "Store.open(..., repair=True) tunes these clusters again")
+        if self.readonly and not fitted:
+            raise StoreError(f"{self.folder} has not been fitted yet: open it for writing, which does that")
+        if not self.readonly:
+            if damaged:
+                self._ledger.record("repair", 0, "")
+            self.recovered = self.run() if finish else None
+            leaving, joining, _ = self._volume.combined(self._ledger.pending())
+            self._held = self._held - set(leaving) | set(joining.uids.tolist())
+            self._volume.clean(self._staged())
+            self._ledger.seal()
+
+    def __enter__(self) -> Store:
+        return self
+
+    def close(self, *_) -> None:
+        """Close the store, and let others write."""
+        self._ledger.close()
+
+    __exit__ = close
+
+    def forget(self, uids: Iterable[str]) -> Certificate:
+        """Forget samples for good. When this returns no file of the store holds anything computed from them.
+
+        Args:
+            uids: Names of samples held, each once; a single name will do.
+
+        Returns:
+            The certificate of deletion, with the salts that open its commitments.
+
+        Raises:
+            ValueError: If a uid is not held, or is named twice; nothing is recorded then.
+        """
+        self.request_forget(uids)
+        return self.run()
+
+    def add(self, samples: Samples) -> Certificate:
+        """Add private samples. Raises ValueError as `LMEraser.add` does; nothing is recorded then."""
+        self.request_add(samples)
+        return self.run()
+
+    def request_forget(self, uids: Iterable[str]) -> dict[str, str]:
+        """Record a request to forget, for the next `run`. When this returns it will be carried out, come what may.
+
+        Returns:
+            The salts that open the certificate's commitments, by uid.
+
+        Raises:
+            ValueError: If a uid is not held, or is named twice, or none is named; nothing is recorded then.
+            DamagedError: If the images of who shares a cluster with them cannot be read. Restore the file; or forget
+                the whole cluster, for which it is not needed.
+        """
+        self._check_writable()
+        uids = named(uids, self._held)
+        if not uids:
+            raise ValueError("no uid is named: who is to be forgotten?")
+        self._volume.check_readable(self.eraser.state_, uids, self._held)
+        salts = {uid: fresh_nonce() for uid in uids}
+        staged = write_file(self.folder / "staged", "forget", json.dumps(salts).encode(), ".json")
+        self._ledger.record("forget", len(uids), staged)
+        self._held -= set(uids)
+        self._ledger.seal()
+        return salts
+
+    def request_add(self, samples: Samples) -> int:
+        """Record a request to add samples, for the next `run`. Returns the request's number."""
+        self._check_writable()
+        samples = self.eraser.check_joining(samples, self._held)
+        if not len(samples):
+            raise ValueError("there is no sample to add")
+        request = self._ledger.record("add", len(samples), stage(self.folder, samples))
+        self._held |= set(samples.uids.tolist())
+        self._ledger.seal()
+        return request
+
+    def run(self) -> Certificate | None:
+        """Carry out all recorded requests at once: a cluster that several of them hit is tuned once.
+
+        Returns:
+            The certificate; None if nothing was recorded.
+        """
+        self._check_writable()
+        pending, started = self._ledger.pending(), time.perf_counter()
+        if not pending:
+            return None
+        asked = self._volume.combined(pending)
+        successor = self.eraser.successor(*asked[:2], self._volume.cache)
+        state, version = self._volume.write(getattr(self.eraser, "state_", None), successor)
+        certificate = self._volume.certify(self._ledger.last, pending, asked, successor, version, started)
+        self._ledger.commit(certificate, version["name"])
+        self._take(state, version)
+        self._volume.clean(self._staged())
+        self._ledger.seal()
+        return certificate
+
+    def certificates(self) -> list[Certificate]:
+        """All certificates since the fit, in order; without the salts, which are not kept."""
+        return self._ledger.certificates()
+
+    def requests(self) -> list[dict]:
+        """All requests, in order: number, action, how many samples, when recorded, the certificate's number."""
+        return self._ledger.requests()
+
+    def check(self) -> None:
+        """Read every file of the store and compare its hash.
+
+        Raises:
+            DamagedError: If a file is missing, truncated or changed; the message names it.
+            StoreError: If there is a file that does not belong there.
+        """
+        if self.readonly and self._ledger.moved_on():
+            raise StoreError("a writer has changed the store since it was opened for reading: open it again")
+        self._ledger.check()
+        self._volume.check(self._staged())
+
+    def verify(self, clusters: Iterable[int] | None = None) -> Verification:
+        """Check the files, and tune clusters again from them: are they what tuning on these samples gives?
+
+        Args:
+            clusters: Numbers of the clusters to tune again; all by default.
+
+        Returns:
+            What has been checked, and what that proves and what it does not.
+
+        Raises:
+            DamagedError: If a file is damaged.
+            ExactnessError: If one bit is not what it should be; the message names what.
+            RuntimeError: If the environment has changed, so that bits cannot be compared.
+        """
+        self.check()
+        eraser = copy.copy(self.eraser)
+        eraser.state_, version, _ = self._volume.read(self._volume.version["name"])
+        chosen = sorted(eraser.state_.models if clusters is None else clusters)
+        state_hash = eraser.verify(chosen)
+        root = merkle_root(leaves(version))
+        if root != self._ledger.last.root_after:
+            raise ExactnessError("the last certificate commits to other clusters", ["root"])
+        return Verification(state_hash, root, chosen, len(eraser.state_))
+
+    def _check_writable(self) -> None:
+        if self.readonly or self._ledger.closed:
+            state = "was opened for reading" if self.readonly else "has been closed"
+            raise StoreError(f"this store {state}: Store.open(folder) opens it for requests")
+
+    def _staged(self) -> list[str]:
+        return [staged for _, _, staged in self._ledger.pending()]
+
+    def _take(self, state: State, version: dict) -> None:
+        self.eraser.state_, self.eraser.environment_ = state, version["environment"]
+        self._volume.version, self._held = version, set(state.clusters_of())

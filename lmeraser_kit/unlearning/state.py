@@ -1,0 +1,140 @@
+"""What a fitted model keeps, and what a request leaves: plain data, hashed piece by piece."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import numpy as np
+from sklearn.base import BaseEstimator
+
+from lmeraser_kit.ground.hashing import digest
+from lmeraser_kit.ground.samples import Samples, concatenate, named
+from lmeraser_kit.learners.prompt_tuning import ClusterModel
+
+
+@dataclass(frozen=True, eq=False)
+class State:
+    """Everything that a fitted model keeps of private data, cluster by cluster.
+
+    Attributes:
+        routing: The fitted partition; None before there is anything to fit it on.
+        members: The samples of each cluster that has any, by its number; in the order of their uids.
+        features: Their features, float32 (n_k, D), if the routing is fitted on them again and again; else empty.
+        models: The tuned clusters, by number.
+        empty: No samples, of the images' shape and number of classes.
+    """
+
+    routing: BaseEstimator | None
+    members: dict[int, Samples]
+    features: dict[int, np.ndarray]
+    models: dict[int, ClusterModel]
+    empty: Samples
+
+    def __len__(self) -> int:
+        return sum(map(len, self.members.values()))
+
+    @property
+    def samples(self) -> Samples:
+        """The samples held, in the order of their uids; put together from the clusters each time."""
+        return concatenate([self.empty, *self.members.values()]).sorted()
+
+    @property
+    def assignment(self) -> np.ndarray:
+        """The cluster of each of `samples`, (N,) int."""
+        clusters = np.repeat([*self.members, 0], [*map(len, self.members.values()), 0])
+        uids = np.concatenate([self.empty.uids, *(part.uids for part in self.members.values())])
+        return clusters[np.argsort(uids, kind="stable")]
+
+    def clusters_of(self, uids: Iterable[str] | None = None) -> dict[str, int]:
+        """The cluster of each sample named, by uid; of all by default.
+
+        Raises:
+            ValueError: If a uid is not held, or is named twice.
+        """
+        held = {uid: k for k, part in self.members.items() for uid in part.uids.tolist()}
+        return held if uids is None else {uid: held[uid] for uid in named(uids, held)}
+
+    def without(self, uids: Iterable[str]) -> tuple[dict[int, Samples], dict[int, np.ndarray]]:
+        """The members (and their features) that remain when those named by `uids` have left.
+
+        Raises:
+            ValueError: If a uid is not held, or is named twice.
+        """
+        leaving = self.clusters_of(uids)
+        members, features = dict(self.members), dict(self.features)
+        for k in set(leaving.values()):
+            stay = ~np.isin(members[k].uids, list(leaving))
+            if not stay.any():
+                members.pop(k), features.pop(k, None)
+                continue
+            members[k] = members[k][stay]
+            if k in features:
+                features[k] = features[k][stay]
+        return members, features
+
+    def digests(self) -> dict[int, str]:
+        """A hash of every cluster's model, by its number."""
+        return {k: model.digest for k, model in self.models.items()}
+
+    def pieces(self) -> dict[str, str]:
+        """A hash of every piece of the state, by name."""
+        parts = {"routing": ""} if self.routing is None else self.routing.pieces()
+        parts |= {f"members {k}": digest(self.members[k].digests.tobytes()) for k in sorted(self.members)}
+        parts |= {f"features {k}": digest(self.features[k].tobytes()) for k in sorted(self.features)}
+        return parts | {f"cluster {k}": self.models[k].digest for k in sorted(self.models)}
+
+
+class ExactnessError(AssertionError):
+    """The model is not, bit for bit, what a fit on the samples that remain gives.
+
+    Attributes:
+        pieces: The pieces of the state that differ.
+    """
+
+    def __init__(self, message: str, pieces: list[str]):
+        self.pieces = pieces
+        super().__init__(message)
+
+
+@dataclass(frozen=True)
+class Receipt:
+    """What a request has done. It goes to who asked; the eraser keeps none.
+
+    It names no uid. But the hashes from before cover the samples that have left: who holds all the others could try
+    guesses of the missing one against them. Keep receipts as evidence, and no longer than they are needed.
+
+    Attributes:
+        action: `fit`, `forget` or `add`.
+        n_requested: How many samples the request named.
+        n_samples: How many samples are held after it.
+        clusters_tuned: The clusters that were tuned (again), and how many samples each has.
+        clusters_removed: The clusters that have no sample left, and so no model.
+        n_moved: Samples that stayed and changed company, clusters being matched by their members (0 unless the routing
+            is fitted on private features again).
+        sample_gradients: The cost: samples passed forward and backward once.
+        seconds: The time that the request took.
+        seconds_tuning: The part of it that went into tuning.
+        exact: False if the routing keeps prototypes of samples that have left (`private-once`).
+        hash_before: `state_hash()` before; empty for a fit.
+        hash_after: `state_hash()` after.
+        clusters_before: Every cluster's hash before, by number.
+        clusters_after: Every cluster's hash after, by number.
+        environment: Where the bits were computed; they can be compared only where it is the same.
+    """
+
+    action: str
+    n_requested: int
+    n_samples: int
+    clusters_tuned: dict[int, int]
+    clusters_removed: list[int]
+    n_moved: int
+    sample_gradients: int
+    seconds: float
+    seconds_tuning: float
+    exact: bool
+    hash_before: str
+    hash_after: str
+    clusters_before: dict[int, str]
+    clusters_after: dict[int, str]
+    environment: dict[str, str | int]
