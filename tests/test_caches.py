@@ -7,42 +7,33 @@ import platform
 import shutil
 import subprocess
 import sys
-from pathlib import Path
+import tomllib
 
 import numpy as np
 import pytest
 
 from lmeraser_kit import Backbone, HashClusters, LMEraser, Recipe, RidgeEraser, Samples
-from lmeraser_kit.backbones import pretraining
+from lmeraser_kit.backbones import backbone as backbone_module
+from lmeraser_kit.backbones import named, pretraining
 from lmeraser_kit.data import inputs
 from lmeraser_kit.experiments import runs as kit_runs
 from lmeraser_kit.experiments.results import write_json
 from lmeraser_kit.ground import determinism
 from lmeraser_kit.learners.prompt_tuning import cluster_addresses
 
-PACKAGE = Path(determinism.__file__).parent
-
-
-def imported_by(path):
-    """The kit's own modules that a file imports, lazily or not."""
-    found = set()
-    for node in ast.walk(ast.parse(path.read_text())):
-        if isinstance(node, ast.ImportFrom) and node.module == "lmeraser_kit":
-            found |= {name.name for name in node.names}
-        elif isinstance(node, ast.ImportFrom) and (node.module or "").startswith("lmeraser_kit."):
-            found.add(node.module.split(".")[1])
-    return found & {p.stem for p in PACKAGE.rglob("*.py")}
+PACKAGE = determinism.PACKAGE
 
 
 # --- the code
 
 
-def test_whatever_a_computing_file_imports_counts_as_code():
-    counted = {path.stem for path in determinism.computing_files()}
-    assert {"ridge", "pretraining", "approximate", "prediction", "closed_form", "tuning", "store"} <= counted
-    for path in determinism.computing_files():
-        if path.stem != "__init__":  # it names what is public, and computes nothing
-            assert imported_by(path) <= counted, f"{path.name} computes with a file that the hash of the code lacks"
+def test_only_folders_that_compute_nothing_are_left_out_of_the_hash_of_the_code():
+    """That nothing which computes imports from them is a contract of the import linter, in pyproject.toml."""
+    contracts = tomllib.loads((PACKAGE.parent / "pyproject.toml").read_text())["tool"]["importlinter"]["contracts"]
+    (contract,) = (contract for contract in contracts if contract["id"] == "code")
+    assert {f"lmeraser_kit.{name}" for name in determinism.NO_BITS} == set(contract["forbidden_modules"])
+    computing = {path.relative_to(PACKAGE).parts[0] for path in determinism.computing_files()} - {"__init__.py"}
+    assert {f"lmeraser_kit.{name}" for name in computing} == set(contract["source_modules"])
 
 
 def test_a_change_in_any_computing_file_and_a_new_file_are_other_code(tmp_path):
@@ -190,18 +181,18 @@ def test_planning_leaves_a_fitted_eraser_as_it_is(make_eraser, private, split):
 
 def test_each_ingredient_of_a_trained_backbone_is_in_its_files_name(split, tmp_path, monkeypatch):
     public, trained = split.public[:30], []
-    real = pretraining.train_vit
+    real = pretraining.pretrain_vit
 
     def counted(*arguments, **options):
         trained.append(1)
         return real(*arguments, **options)
 
-    monkeypatch.setattr(pretraining, "train_vit", counted)
+    monkeypatch.setattr(backbone_module, "pretrain_vit", counted)
     monkeypatch.setitem(pretraining.VITS, "other-vit", {**pretraining.VITS["small-vit"], "depth": 1})
 
     def misses(name="small-vit", part=public, epochs=0, seed=0):
         before = len(trained)
-        pretraining.backbone_for(name, part, epochs, seed, root=tmp_path)
+        named.backbone_for(name, part, epochs, seed, root=tmp_path)
         return len(trained) - before
 
     assert misses() == 1 and misses() == 0 and misses(part=public[::-1], seed=np.int64(0)) == 0
@@ -210,9 +201,9 @@ def test_each_ingredient_of_a_trained_backbone_is_in_its_files_name(split, tmp_p
         assert misses(part=other) == 1, name
     here = determinism.environment("cpu", 1)
     for name in here:
-        monkeypatch.setattr(pretraining, "environment", lambda *a, name=name: {**here, name: "other"})
+        monkeypatch.setattr(named, "environment", lambda *a, name=name: {**here, name: "other"})
         assert misses() == 1, name
-    monkeypatch.setattr(pretraining, "environment", determinism.environment)
+    monkeypatch.setattr(named, "environment", determinism.environment)
     assert misses() == 0
 
 

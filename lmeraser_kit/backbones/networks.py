@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import copy
-import inspect
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 import torch
 
 from lmeraser_kit.backbones.preprocessing import data_config
 from lmeraser_kit.backbones.timm_models import create_model
 from lmeraser_kit.ground import checks
-from lmeraser_kit.ground.hashing import digest
+from lmeraser_kit.ground.hashing import code_of, digest
 
 Architecture = str | torch.nn.Module  # timm's name, or a module that is copied
 LIBRARIES = ("torch", "torchvision", "timm")  # whose versions the environment names
@@ -86,17 +85,8 @@ def code_digest_of(module: torch.nn.Module) -> str:
         kind = type(part)
         settings = {k: repr(v) for k, v in vars(part).items() if isinstance(v, (bool, int, float, str, tuple, list))}
         parts += [name, f"{kind.__module__}.{kind.__qualname__}", part.extra_repr(), sorted(settings.items())]
-        own = [c for c in kind.__mro__ if c.__module__.partition(".")[0] not in (*LIBRARIES, "builtins")]
-        parts += [_source(f) for c in own for _, f in sorted(vars(c).items()) if inspect.isfunction(f)]
+        parts += code_of(kind, LIBRARIES)
     return digest("module", *parts)
-
-
-def _source(function: Callable) -> str:
-    try:
-        return inspect.getsource(function)
-    except (OSError, TypeError):  # typed at a prompt
-        code = function.__code__
-        return repr((code.co_code, [c for c in code.co_consts if not hasattr(c, "co_code")], code.co_names))
 
 
 def outputs(model: torch.nn.Module, views: torch.Tensor, stages: Sequence[str] | None = None) -> list[torch.Tensor]:

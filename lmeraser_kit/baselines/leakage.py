@@ -1,186 +1,268 @@
 """Eight ways to break exactness, each as small as it can be; `verify()` must catch every one. For tests and lessons.
 
-Each is an LMEraser with one thing done as published code does it (or as a careless cache would). What is not a method
-is patched in by `install`, while the leak is used:
-
-    with SharedOptimiser(backbone, ...).install() as eraser:
-        eraser.fit(...)
+Each does one thing as published code does it, or as a careless cache would. Where it can, that is a learner or a
+partition, which shows what a learner must not do. A learner is told nothing of other clusters, so for leaks between
+them `Overheard` tells it.
 """
 
 from __future__ import annotations
 
-import contextlib
-import dataclasses
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from typing import Any, ClassVar
 from unittest import mock
 
 import numpy as np
 import torch
+from sklearn.base import clone
 
 from lmeraser_kit.ground import minibatches
-from lmeraser_kit.ground.hashing import digest, keyed_uniform
+from lmeraser_kit.ground.hashing import keyed_uniform
 from lmeraser_kit.ground.minibatches import train
 from lmeraser_kit.ground.samples import Samples, concatenate
 from lmeraser_kit.learners import prompt_tuning
-from lmeraser_kit.learners.prompt_tuning import ClusterModel, cluster_features, tune_cluster
+from lmeraser_kit.learners.prompt_tuning import PromptTuning
+from lmeraser_kit.learners.protocol import Arrays, ClusterModel, Context
 from lmeraser_kit.learners.recipe import Recipe
 from lmeraser_kit.learners.ridge import sums
-from lmeraser_kit.partitions import HierarchicalClusters
-from lmeraser_kit.unlearning import rebuild
-from lmeraser_kit.unlearning.eraser import LMEraser
-from lmeraser_kit.unlearning.ridge_eraser import RidgeEraser, holds_rows
+from lmeraser_kit.learners.ridge_statistics import RidgeStatistics
+from lmeraser_kit.partitions.hierarchical import HierarchicalClusters
+from lmeraser_kit.partitions.protocol import Partition
+from lmeraser_kit.unlearning.base import Choices
+from lmeraser_kit.unlearning.lmeraser import LMEraser
+from lmeraser_kit.unlearning.rebuild import Jobs, Rebuild
+from lmeraser_kit.unlearning.ridge_eraser import RidgeEraser
+
+Learnt = tuple[dict[str, np.ndarray], int]
 
 
-class Leak(LMEraser):
-    """An LMEraser that is not exact."""
+class Overheard(Rebuild):
+    """A rebuild that tells a learner who else there is, if it listens."""
 
-    def patches(self) -> list[tuple[object, str, object]]:
-        """What else has to be replaced: (module, name, by what)."""
-        return []
+    def route(self, *change: Any) -> tuple[Partition | None, dict[int, Samples], dict[int, np.ndarray]]:
+        """As it should be; and all members go to the learner."""
+        routed = super().route(*change)
+        if hasattr(self.learner, "overhear"):
+            self.learner.overhear(*routed[:2], self.context)
+        return routed
 
-    @contextlib.contextmanager
-    def install(self) -> Iterator[Leak]:
-        """The eraser, with its patches in place."""
-        with contextlib.ExitStack() as stack:
-            for patch in self.patches():
-                stack.enter_context(mock.patch.object(*patch))
-            yield self
-
-    def _pretend(self, model: ClusterModel, part: Samples) -> ClusterModel:
-        """The model, with the address that it should have."""
-        address = prompt_tuning.cluster_addresses(self.backbone, part, self._recipe(), self.seed, self.threads)[0]
-        return dataclasses.replace(model, n_samples=len(part), address=address)
+    def learn(self, jobs: Jobs) -> Iterator[ClusterModel]:
+        """As it should be; and all clusters that are to be learnt go to the learner."""
+        if hasattr(self.learner, "queue"):
+            self.learner.queue([part for part, _ in jobs])
+        return super().learn(jobs)
 
 
-class SharedOptimiser(Leak):
-    """One optimiser for all clusters: a cluster starts with the moments that the one before has left."""
+class LeakyEraser(LMEraser):
+    """An LMEraser with another learner, which keeps its state from request to request."""
 
-    def patches(self):
-        """AdamW that remembers."""
-        kept = {}
+    leaky: ClassVar[type[PromptTuning]] = PromptTuning
+
+    def choices(self) -> Choices:
+        """The usual ones, with the leaky learner."""
+        choices = super().choices()
+        if "_learner" not in self.__dict__:
+            self._learner = self.leaky(choices.learner.recipe)
+        return replace(choices, learner=self._learner)
+
+    def rebuild(self) -> Rebuild:
+        """With an open ear."""
+        return Overheard(**vars(super().rebuild()))
+
+
+class SharedMoments(PromptTuning):
+    """AdamW that remembers."""
+
+    kept: ClassVar[dict] = {}
+
+    def learn_slice(self, samples: Samples, context: Context, start: Arrays | None, r: int) -> Learnt:
+        """Tune with the moments that the cluster before has left."""
+        kept = self.kept
 
         class SharedAdamW(torch.optim.AdamW):
             def step(self):
                 for parameter in (p for group in self.param_groups for p in group["params"]):
-                    known = kept.get(tuple(parameter.shape))
-                    if known is not None and not self.state[parameter]:
-                        self.state[parameter] = {name: moment.clone() for name, moment in known.items()}
+                    moments = kept.get(tuple(parameter.shape))
+                    if moments is not None and not self.state[parameter]:
+                        self.state[parameter] = {name: moment.clone() for name, moment in moments.items()}
                 super().step()
                 kept.update({tuple(parameter.shape): state for parameter, state in self.state.items()})
 
-        return [(torch.optim, "AdamW", SharedAdamW)]
+        with mock.patch.object(torch.optim, "AdamW", SharedAdamW):
+            return super().learn_slice(samples, context, start, r)
 
 
-class ScheduleOfTheWholeDataset(Leak):
+class SharedOptimiser(LeakyEraser):
+    """One optimiser for all clusters: a cluster starts with the moments that the one before has left."""
+
+    leaky = SharedMoments
+
+
+class ScheduleByEverybody(PromptTuning):
+    """A schedule that knows how many there are in all."""
+
+    def overhear(self, routing: Partition, members: dict[int, Samples], context: Context) -> None:
+        """How many there are."""
+        self.n_all = sum(map(len, members.values()))
+
+    def learn_slice(self, samples: Samples, context: Context, start: Arrays | None, r: int) -> Learnt:
+        """Tune by that schedule."""
+        n_all = self.n_all
+        longer = mock.patch.object(
+            minibatches, "warmup_cosine", lambda step, total, warmup: 0.5 + 0.5 * np.cos(step / n_all)
+        )
+        with longer:
+            return super().learn_slice(samples, context, start, r)
+
+
+class ScheduleOfTheWholeDataset(LeakyEraser):
     """One schedule for all clusters: its length comes from the number of all private samples."""
 
-    def _route(self, known, leaving, joining):
-        routed = super()._route(known, leaving, joining)
-        self.n_all = sum(map(len, routed[1].values()))
-        return routed
-
-    def patches(self):
-        """A schedule that knows how many there are in all."""
-        return [(minibatches, "warmup_cosine", lambda step, total, warmup: 0.5 + 0.5 * np.cos(step / self.n_all))]
+    leaky = ScheduleByEverybody
 
 
-class AugmentedRouting(Leak):
-    """Routing of augmented views, as published: a sample whose augmented view lies elsewhere trains there too."""
+class WithVisitors(PromptTuning):
+    """Tuning on the members, and on samples of other clusters whose augmented views lie here."""
 
-    def _route(self, known, leaving, joining):
-        routing, members, features = super()._route(known, leaving, joining)
-        self.visitors = {k: [] for k in members}
+    def overhear(self, routing: Partition, members: dict[int, Samples], context: Context) -> None:
+        """Route augmented views."""
+        visitors: dict[int, list[Samples]] = {k: [] for k in members}
         for home, part in members.items():
             draws = keyed_uniform("augmentation", 0, part.keys, 0, 5)
-            moved = minibatches.augment(self.backbone.views(part.images), draws, shift=0.3, rotate=60)
-            strays = routing.assign(self.backbone(moved).cpu().numpy(), part.keys)
+            moved = minibatches.augment(context.backbone.views(part.images), draws, shift=0.3, rotate=60)
+            strays = routing.assign(context.backbone(moved).cpu().numpy(), part.keys)
             for k in set(strays.tolist()) & members.keys() - {home}:
-                self.visitors[k].append(part[strays == k])
-        self.first = {part.uids[0]: k for k, part in members.items()}
-        return routing, members, features
+                visitors[k].append(part[strays == k])
+        self.visitors = {part.uids[0]: visitors[k] for k, part in members.items()}
 
-    def _tune(self, jobs):
-        visited = [(concatenate([part, *self.visitors[self.first[part.uids[0]]]]), None) for part, _ in jobs]
-        for (part, _), model in zip(jobs, super()._tune(visited), strict=True):
-            yield self._pretend(model, part)
+    def learn_slice(self, samples: Samples, context: Context, start: Arrays | None, r: int) -> Learnt:
+        """Tune on all of them."""
+        visited = concatenate([samples, *self.visitors[samples.uids[0]]]).sorted()
+        return super().learn_slice(visited, context, start, r)
 
 
-class KeptPrototypes(Leak):
+class AugmentedRouting(LeakyEraser):
+    """Routing of augmented views, as published: a sample whose augmented view lies elsewhere trains there too."""
+
+    leaky = WithVisitors
+
+
+class KeptPrototypes(LeakyEraser):
     """The published routing: prototypes of private features, and they stay when their samples leave."""
 
-    def _clusters(self):
-        return HierarchicalClusters(**super()._clusters().get_params() | {"fit_on": "private-once"})
+    def choices(self) -> Choices:
+        """Prototypes that are fitted once."""
+        choices = super().choices()
+        kept = HierarchicalClusters(**choices.partition.get_params() | {"fit_on": "private-once"})
+        return replace(choices, partition=kept)
 
 
-class PooledEarlyStopping(Leak):
+class PooledStopping(PromptTuning):
+    """The number of epochs that is best for all clusters together."""
+
+    def overhear(self, routing: Partition, members: dict[int, Samples], context: Context) -> None:
+        """Take every third sample of all for validation."""
+        self.validation, self.context = concatenate(list(members.values())).sorted()[::3], context
+
+    def queue(self, parts: list[Samples]) -> None:
+        """Choose by accuracy on the validation samples."""
+        found = self.context.backbone.features(self.validation.images)
+        accuracies = {}
+        for epochs in range(4, 10) if parts else []:
+            learner = PromptTuning(Recipe(epochs=epochs))
+            models = [learner.learn(part, self.context)[0] for part in parts]
+            logits = [found @ model["weight"].T + model["bias"] for model in models]
+            accuracies[epochs] = np.mean([each.argmax(1) == self.validation.labels for each in logits])
+        self.epochs = max(accuracies, key=accuracies.get) if accuracies else 0
+
+    def learn_slice(self, samples: Samples, context: Context, start: Arrays | None, r: int) -> Learnt:
+        """Tune for so long."""
+        return PromptTuning(Recipe(epochs=self.epochs)).learn_slice(samples, context, start, r)
+
+
+class PooledEarlyStopping(LeakyEraser):
     """The number of epochs is chosen on validation samples of all clusters together."""
 
-    def _route(self, known, leaving, joining):
-        routed = super()._route(known, leaving, joining)
-        self.validation = concatenate(list(routed[1].values())).sorted()[::3]
-        return routed
-
-    def _tune(self, jobs):
-        candidates = [
-            [tune_cluster(self.backbone, part, Recipe(epochs=e), self.seed) for part, _ in jobs]
-            for e in (range(4, 10) if jobs else [])
-        ]
-        found = self.backbone.features(self.validation.images)
-        pooled = [
-            np.mean([(found @ m.weight.T + m.bias).argmax(1) == self.validation.labels for m in models])
-            for models in candidates
-        ]
-        for (part, _), model in zip(jobs, candidates[int(np.argmax(pooled))] if jobs else [], strict=True):
-            yield self._pretend(model, part)
+    leaky = PooledStopping
 
 
-class RandomnessByPosition(Leak):
-    """Order and augmentation are drawn by a sample's position in the dataset, not by its uid."""
+class DrawsByPosition(PromptTuning):
+    """Training that counts positions."""
 
-    def _route(self, known, leaving, joining):
-        routed = super()._route(known, leaving, joining)
-        everyone = concatenate(list(routed[1].values())).sorted()
+    def overhear(self, routing: Partition, members: dict[int, Samples], context: Context) -> None:
+        """Where each sample is."""
+        everyone = concatenate(list(members.values())).sorted()
         self.position = {key: i for i, key in enumerate(everyone.keys.tolist())}
-        return routed
 
-    def patches(self):
-        """Training that counts positions."""
+    def learn_slice(self, samples: Samples, context: Context, start: Arrays | None, r: int) -> Learnt:
+        """Tune with other draws."""
 
         def by_position(loss_of, optimiser, keys, *others, **options):
             keys = np.array([self.position[key] for key in keys.tolist()], dtype=np.uint64)
             return train(loss_of, optimiser, keys, *others, **options)
 
-        return [(prompt_tuning, "train", by_position)]
+        with mock.patch.object(prompt_tuning, "train", by_position):
+            return super().learn_slice(samples, context, start, r)
 
 
-class StaleCacheEntry(Leak):
+class RandomnessByPosition(LeakyEraser):
+    """Order and augmentation are drawn by a sample's position in the dataset, not by its uid."""
+
+    leaky = DrawsByPosition
+
+
+class CarelessMemory:
+    """A cache of its own, in which one member is the key."""
+
+    def _kept(self, samples: Samples, learn: Callable[[], Learnt]) -> Learnt:
+        memory, first = self.__dict__.setdefault("memory", {}), samples.uids[0]
+        if first not in memory:
+            memory[first] = learn()
+        return memory[first]
+
+
+class CarelessTuning(CarelessMemory, PromptTuning):
+    """Tuning with a careless cache."""
+
+    def learn_slice(self, samples: Samples, context: Context, start: Arrays | None, r: int) -> Learnt:
+        """Tune, unless a cluster with this first member was tuned before."""
+        return self._kept(samples, lambda: super(CarelessTuning, self).learn_slice(samples, context, start, r))
+
+
+class StaleCacheEntry(LeakyEraser):
     """An address that covers one member only: what was tuned with a deleted sample is found again."""
 
-    def patches(self):
-        """Addresses that are too short."""
-
-        def careless(backbone, samples, recipe, seed, threads=1):
-            return {0: digest("careless", samples.sorted().digests[0].tobytes(), seed, backbone.fingerprint)}
-
-        return [(prompt_tuning, "cluster_addresses", careless), (rebuild, "cluster_addresses", careless)]
+    leaky = CarelessTuning
 
 
-class SubtractedStatistics(Leak, RidgeEraser):
+class Subtraction(RidgeStatistics):
+    """Statistics that lose a sample by subtraction."""
+
+    def learn(self, samples: Samples, context: Context) -> Learnt:
+        """Take the part of who has left from the statistics of a larger cluster, if there is one."""
+        learnt, cost = super().learn(samples, context)
+        inputs = next(iter(learnt.values())).shape[1] - samples.n_classes
+        total = sums(learnt["rows"], inputs) if "rows" in learnt else learnt["statistics"]
+        kept, stay = self.__dict__.setdefault("kept", []), set(samples.uids.tolist())
+        known = [set(before.uids.tolist()) for before, _ in kept]
+        for (before, statistics), members in zip(kept.copy(), known, strict=True):
+            if stay < members and stay not in known:
+                gone = before.without(stay)
+                x = self.inputs(gone, context)
+                total = statistics - sums(np.c_[x, np.eye(gone.n_classes)[gone.labels]], inputs)
+        kept.append((samples, total))
+        return {"statistics": total}, cost
+
+
+class SubtractedStatistics(RidgeEraser):
     """A ridge head whose statistics lose a sample by subtraction: right on paper, not in floating point."""
 
-    def _tune(self, jobs):
-        kept = self.__dict__.setdefault("kept_", [])
-        for (part, _), model in zip(jobs, super()._tune(jobs), strict=True):
-            stay, inputs = set(part.uids.tolist()), model.weight.shape[1] - part.n_classes
-            total = sums(model.weight, inputs) if holds_rows(model) else model.weight
-            known = [set(before.uids.tolist()) for before, _ in kept]
-            for (before, statistics), members in zip(kept.copy(), known, strict=True):
-                if stay < members and stay not in known:
-                    gone = before.without(stay)
-                    x = self._inputs(gone, cluster_features(self.backbone, gone, self.threads, self.layers))
-                    total = statistics - sums(np.c_[x, np.eye(gone.n_classes)[gone.labels]], inputs)
-            kept.append((part, total))
-            yield dataclasses.replace(model, weight=total)
+    def choices(self) -> Choices:
+        """The usual ones, with subtraction."""
+        choices = super().choices()
+        if "_learner" not in self.__dict__:
+            self._learner = Subtraction(**clone(choices.learner).get_params())
+        return replace(choices, learner=self._learner)
 
 
 LEAKS = [

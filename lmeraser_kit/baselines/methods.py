@@ -6,6 +6,7 @@ Retraining from scratch is `one prompt`: every request tunes the only cluster ag
 from __future__ import annotations
 
 import difflib
+import inspect
 import math
 from collections.abc import Callable, Iterable
 from dataclasses import replace
@@ -20,7 +21,8 @@ from lmeraser_kit.backbones.backbone import Backbone
 from lmeraser_kit.ground import checks
 from lmeraser_kit.learners.recipe import Recipe
 from lmeraser_kit.partitions import HashClusters, HierarchicalClusters, HyperplaneClusters, SingleCluster
-from lmeraser_kit.unlearning.eraser import LMEraser
+from lmeraser_kit.unlearning.base import BaseEraser
+from lmeraser_kit.unlearning.lmeraser import LMEraser
 from lmeraser_kit.unlearning.ridge_eraser import RidgeEraser
 
 NO_PROMPT = {"prompt": "none"}
@@ -82,7 +84,7 @@ FRONTIER = (  # prompts and heads, then heads alone
 )
 
 
-def build_method(name: str, backbone: Backbone, n_clusters: int, recipe: Recipe, **options) -> LMEraser:
+def build_method(name: str, backbone: Backbone, n_clusters: int, recipe: Recipe, **options) -> BaseEraser:
     """An unfitted estimator of a method.
 
     Args:
@@ -99,7 +101,7 @@ def build_method(name: str, backbone: Backbone, n_clusters: int, recipe: Recipe,
     checks.instance("backbone", backbone, Backbone), checks.instance("recipe", recipe, Recipe)
     checks.whole("n_clusters", n_clusters)
     estimator, partition, changes = METHODS[name]
-    known = getattr(estimator, "func", estimator)._get_param_names()
+    known = list(inspect.signature(getattr(estimator, "func", estimator)).parameters)
     for option in options:
         checks.choice("an option", option, known)
     return estimator(backbone, partition(n_clusters), replace(recipe, **changes), **options)

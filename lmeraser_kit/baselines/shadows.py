@@ -26,7 +26,7 @@ from lmeraser_kit.ground.hashing import digest
 from lmeraser_kit.ground.samples import Samples
 from lmeraser_kit.learners.recipe import Recipe
 from lmeraser_kit.store.files import replace_file
-from lmeraser_kit.unlearning.eraser import LMEraser
+from lmeraser_kit.unlearning.lmeraser import LMEraser
 
 
 class RememberedFeatures(Backbone):

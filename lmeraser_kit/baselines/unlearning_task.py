@@ -15,8 +15,7 @@ from lmeraser_kit.ground.minibatches import minibatches
 from lmeraser_kit.ground.samples import Samples, named
 from lmeraser_kit.learners.prompt_tuning import optimiser_for
 from lmeraser_kit.learners.prompts import prompt_canvas
-from lmeraser_kit.unlearning.eraser import LMEraser
-from lmeraser_kit.unlearning.ridge_eraser import RidgeEraser
+from lmeraser_kit.unlearning.lmeraser import LMEraser
 
 Parameters = dict[str, torch.Tensor]
 BATCH = 64
@@ -54,19 +53,19 @@ class Problem:
     """
 
     def __init__(self, eraser: LMEraser, uids: list[str]):
-        if isinstance(checks.instance("eraser", eraser, LMEraser), RidgeEraser) or not hasattr(eraser, "state_"):
+        if not hasattr(checks.instance("eraser", eraser, LMEraser), "state_"):
             raise ValueError(f"eraser is {type(eraser).__name__}, expected a fitted LMEraser that tunes its heads")
         if len(eraser.state_.models) != 1:
             raise ValueError(f"approximate methods take one cluster, and there are {len(eraser.state_.models)}")
         (model,), samples = eraser.state_.models.values(), eraser.state_.samples
         self.eraser, self.seed, self.passed = eraser, eraser.seed, 0
-        self.recipe, self.n_classes = eraser._recipe(), eraser.n_classes_
+        self.recipe, self.n_classes = eraser.arguments()["recipe"], eraser.n_classes_
         self.prompted = self.recipe.prompt != "none"
         self.mask = self.recipe.mask(eraser.backbone.size, eraser.seed)
         if self.recipe.slices > 1:
             raise ValueError(f"the eraser was tuned in {self.recipe.slices} slices, expected Recipe(slices=1)")
         names = ("weight", "bias", "prompt") if self.prompted else ("weight", "bias")
-        self.start = {name: torch.tensor(getattr(model, name)).to(eraser.backbone.device) for name in names}
+        self.start = {name: torch.tensor(model.arrays[name]).to(eraser.backbone.device) for name in names}
         leaving = np.isin(samples.uids, named(uids, set(samples.uids.tolist())))
         self.forget, self.retain = self.part(samples[leaving]), self.part(samples[~leaving])
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import difflib
-import json
 import math
 import numbers
 import os
@@ -226,20 +225,6 @@ def names(name: str, values: object) -> list[str]:
         if not isinstance(value, (str, numbers.Integral)) or isinstance(value, bool) or value == "":
             raise ValueError(f"uid {value!r:.80} is no name, expected a string (not empty) or a whole number")
     return [str(value) for value in values]
-
-
-def described(estimator: object) -> str:
-    """An estimator's class and parameters, as JSON in which order, defaults and NumPy's scalars make no difference.
-
-    Raises:
-        ValueError: If a parameter is none of JSON's kinds.
-    """
-    parameters = estimator.get_params(deep=False)
-    plain = {name: value.item() if isinstance(value, np.generic) else value for name, value in parameters.items()}
-    try:
-        return json.dumps([type(estimator).__name__, plain], sort_keys=True, allow_nan=False)
-    except (TypeError, ValueError) as error:
-        raise ValueError(f"{estimator} has a parameter that is no number, text, True, False, None or list") from error
 
 
 def _class_index(label: object, two: bool) -> int | None:

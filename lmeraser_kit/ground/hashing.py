@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
+import inspect
+import json
+from collections.abc import Callable
 
 import numpy as np
 
@@ -33,6 +37,52 @@ def digest(*parts) -> str:
         data = part if isinstance(part, bytes) else str(part).encode()
         total.update(len(data).to_bytes(8, "little") + data)
     return total.hexdigest()
+
+
+def described(part: object) -> str:
+    """A partition's, learner's or vote's class and parameters as JSON, in which order and NumPy's scalars do not count.
+
+    Of classes outside the kit, a hash of their code is part of it (the environment has the kit's own).
+
+    Args:
+        part: A scikit-learn estimator, whose parameters are numbers, text, lists, dataclasses or estimators of these.
+
+    Raises:
+        ValueError: If it is none.
+    """
+    try:
+        return json.dumps(_plain_description(part), sort_keys=True, allow_nan=False)
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"{part} has a parameter that is no number, text, True, False, None or list") from error
+
+
+def _plain_description(value: object) -> object:
+    if isinstance(value, np.generic):
+        return value.item()
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        return [
+            type(value).__name__,
+            {f.name: _plain_description(getattr(value, f.name)) for f in dataclasses.fields(value)},
+        ]
+    if hasattr(value, "get_params") and not isinstance(value, type):
+        parameters = {name: _plain_description(one) for name, one in value.get_params(deep=False).items()}
+        code = code_of(type(value), skipped=("lmeraser_kit", "sklearn"))
+        return [type(value).__name__, parameters, *([digest(*code)] if code else [])]
+    return value
+
+
+def code_of(kind: type, skipped: tuple[str, ...]) -> list[str]:
+    """The source of the methods of a class and of its parents, but for packages whose versions are known."""
+    own = [c for c in kind.__mro__ if c.__module__.partition(".")[0] not in (*skipped, "builtins", "typing", "abc")]
+    return [_source(f) for c in own for _, f in sorted(vars(c).items()) if inspect.isfunction(f)]
+
+
+def _source(function: Callable) -> str:
+    try:
+        return inspect.getsource(function)
+    except (OSError, TypeError):  # typed at a prompt
+        code = function.__code__
+        return repr((code.co_code, [c for c in code.co_consts if not hasattr(c, "co_code")], code.co_names))
 
 
 def keyed_uniform(purpose: str, seed: int, keys: np.ndarray, epoch: int = 0, columns: int = 1) -> np.ndarray:

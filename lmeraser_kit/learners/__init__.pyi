@@ -1,8 +1,15 @@
-from .prompt_tuning import ClusterModel as ClusterModel
-from .prompt_tuning import cluster_addresses as cluster_addresses
+from .clusters import cluster_addresses as cluster_addresses
+from .clusters import learn_cluster as learn_cluster
+from .prompt_tuning import PromptTuning as PromptTuning
 from .prompt_tuning import tune_cluster as tune_cluster
 from .prompts import prompt_canvas as prompt_canvas
 from .prompts import prompt_mask as prompt_mask
+from .protocol import BatchedLearner as BatchedLearner
+from .protocol import ClusterModel as ClusterModel
+from .protocol import Context as Context
+from .protocol import Learner as Learner
+from .protocol import SlicedLearner as SlicedLearner
 from .recipe import RECIPES as RECIPES
 from .recipe import Recipe as Recipe
 from .recipe import named_recipe as named_recipe
+from .ridge_statistics import RidgeStatistics as RidgeStatistics

@@ -5,14 +5,13 @@ from __future__ import annotations
 import warnings
 
 import numpy as np
-from sklearn.base import BaseEstimator
 
 from lmeraser_kit.ground import checks
-from lmeraser_kit.ground.checks import described
-from lmeraser_kit.ground.hashing import digest, keyed_uniform
+from lmeraser_kit.ground.hashing import keyed_uniform
+from lmeraser_kit.partitions.protocol import OwnPartition
 
 
-class HashClusters(BaseEstimator):
+class HashClusters(OwnPartition):
     """Shards by a hash of the uid: SISA's partition (Bourtoule et al. 2021), exact, and blind to what images show.
 
     A test image has no shard, so all shards vote: K forward passes an image.
@@ -22,7 +21,7 @@ class HashClusters(BaseEstimator):
         vote: `mean` of the shards' probabilities, or `majority` of their most probable classes; SISA has both.
     """
 
-    learns_from, uses_features, refits, exact = None, False, False, True
+    uses_features = False
 
     def __init__(self, n_clusters=8, vote="mean"):
         self.n_clusters = n_clusters
@@ -43,10 +42,6 @@ class HashClusters(BaseEstimator):
         """Every shard with a model counts the same: (1, K), for all samples."""
         available = checks.indices("available", available, self.n_clusters)
         return np.full((1, len(available)), 1 / len(available))
-
-    def pieces(self) -> dict[str, str]:
-        """A hash of all that the partition is."""
-        return {"routing": digest("partition", described(self))}
 
 
 class SingleCluster(HashClusters):

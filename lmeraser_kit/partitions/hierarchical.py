@@ -13,8 +13,7 @@ from sklearn.base import BaseEstimator
 from sklearn.cluster import AgglomerativeClustering
 
 from lmeraser_kit.ground import checks
-from lmeraser_kit.ground.checks import described
-from lmeraser_kit.ground.hashing import digest, keyed_uniform
+from lmeraser_kit.ground.hashing import described, digest, keyed_uniform
 
 FIT_ON = ("public", "private", "private-once")
 BYTES_A_PAIR = 8  # all pairs' distances, twice half of them: measured for average, complete and Ward linkage

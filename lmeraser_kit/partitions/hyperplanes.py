@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import numpy as np
-from sklearn.base import BaseEstimator
 
 from lmeraser_kit.ground import checks
-from lmeraser_kit.ground.checks import described
-from lmeraser_kit.ground.hashing import digest
+from lmeraser_kit.partitions.protocol import OwnPartition
 
 
-class HyperplaneClusters(BaseEstimator):
+class HyperplaneClusters(OwnPartition):
     """Clusters by the signs of a feature's products with random directions (Charikar 2002), from a public seed.
 
     Nothing is fitted. A sample whose own cluster has no model is predicted by the one that differs in the fewest signs.
@@ -19,8 +17,6 @@ class HyperplaneClusters(BaseEstimator):
         n_bits: Number of hyperplanes; there are 2^n_bits clusters, some of them empty.
         seed: Draws the directions.
     """
-
-    learns_from, uses_features, refits, exact = None, True, False, True
 
     def __init__(self, n_bits=3, seed=0):
         self.n_bits = n_bits
@@ -44,7 +40,3 @@ class HyperplaneClusters(BaseEstimator):
         available = checks.indices("available", available, 2 ** int(self.n_bits))
         differing = np.bitwise_count(self.assign(features, None)[:, None] ^ available)
         return np.eye(len(available))[differing.argmin(axis=1)]
-
-    def pieces(self) -> dict[str, str]:
-        """A hash of all that the partition is."""
-        return {"routing": digest("partition", described(self))}

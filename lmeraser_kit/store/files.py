@@ -15,7 +15,7 @@ import numpy as np
 from safetensors.numpy import load, save
 
 from lmeraser_kit.ground.samples import Samples
-from lmeraser_kit.learners.prompt_tuning import ClusterModel
+from lmeraser_kit.learners.protocol import ClusterModel
 from lmeraser_kit.store.certificate import fresh_nonce
 
 
@@ -179,12 +179,11 @@ class ClusterFiles(MutableMapping):
             raise DamagedError([f"{self.folder.name}/{before}-(any).safetensors"])
         start = self.read(self.names[before]) if before else None
         sizes = (described[name] for name in ("n_samples", "sample_gradients", "address"))
-        return ClusterModel(*(arrays[name] for name in ("prompt", "weight", "bias", "losses")), *sizes, start)
+        return ClusterModel(arrays, *sizes, start)
 
     def __setitem__(self, address: str, model: ClusterModel) -> None:
-        arrays = {name: getattr(model, name) for name in ("prompt", "weight", "bias", "losses")}
         described = {name: getattr(model, name) for name in ("n_samples", "sample_gradients", "address")}
-        content = pack(arrays, **described, start=model.start.address if model.start else "")
+        content = pack(dict(model.arrays), **described, start=model.start.address if model.start else "")
         self.names[address] = write_file(self.folder, address, content)
 
     def __delitem__(self, address: str) -> None:

@@ -10,7 +10,7 @@ import json
 import shutil
 import time
 from collections.abc import Iterable
-from dataclasses import asdict, replace
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -18,7 +18,7 @@ from sklearn.base import clone
 
 from lmeraser_kit.ground.hashing import digest
 from lmeraser_kit.ground.samples import Samples, concatenate
-from lmeraser_kit.partitions import HashClusters, HierarchicalClusters, HyperplaneClusters, SingleCluster
+from lmeraser_kit.partitions.protocol import Partition
 from lmeraser_kit.store.certificate import Certificate, commitment, fresh_nonce, merkle_root
 from lmeraser_kit.store.files import (
     FOLDERS,
@@ -34,12 +34,10 @@ from lmeraser_kit.store.files import (
     write_file,
     write_samples,
 )
-from lmeraser_kit.unlearning.eraser import LMEraser
+from lmeraser_kit.store.parts import noted
+from lmeraser_kit.unlearning.base import BaseEraser
 from lmeraser_kit.unlearning.rebuild import Successor
-from lmeraser_kit.unlearning.ridge_eraser import RidgeEraser
 from lmeraser_kit.unlearning.state import State
-
-PARTITIONS = {c.__name__: c for c in (HierarchicalClusters, HyperplaneClusters, HashClusters, SingleCluster)}
 
 
 class Volume:
@@ -48,18 +46,17 @@ class Volume:
     Args:
         folder: The store's folder.
         made: What `write_fixed` has noted, and the images' `shape`.
+        partition: The partition, unfitted.
 
     Attributes:
-        partition: The partition, unfitted.
         empty: No samples, of the images' shape and number of classes.
         cache: Tuned checkpoints by address.
         version: The present version: its `name`, and its `clusters` by number.
     """
 
-    def __init__(self, folder: Path, made: dict):
-        kind, parameters = made["clusters"]
-        self.folder, self.partition = folder, PARTITIONS[kind](**parameters)
-        self.empty = Samples(np.zeros((0, *made["shape"]), np.uint8), [], [], made["settings"]["n_classes"])
+    def __init__(self, folder: Path, made: dict, partition: Partition):
+        self.folder, self.partition = folder, partition
+        self.empty = Samples(np.zeros((0, *made["shape"]), np.uint8), [], [], made["arguments"]["n_classes"])
         self.fixed = [made["backbone"], *(made["public"] or {}).values()]
         self.cache = ClusterFiles(folder / "clusters")
         self.version = {"clusters": {}, "name": ""}
@@ -104,7 +101,8 @@ class Volume:
                 entry = {"files": files, **write_samples(self.folder / "samples", f"{k:05d}", part, **features)}
                 members[k], _ = self.read_samples("samples", entry)
             clusters[k] = entry if entry == old.get(k) else {**entry, "nonce": fresh_nonce()}
-        learnt = {} if state.routing is None else {n: a for n, a in vars(state.routing).items() if n.endswith("_")}
+        fitted = {} if state.routing is None else vars(state.routing)
+        learnt = {name: np.asarray(array) for name, array in fitted.items() if name.endswith("_")}
         version = {"clusters": clusters, "environment": successor.environment, "fitted": state.routing is not None}
         name = write_file(self.folder / "versions", "version", pack(learnt, **version))
         return replace(state, members=members, empty=self.empty), version | {"name": name}
@@ -248,42 +246,13 @@ class Volume:
             raise StoreError(f"{min(strange)} does not belong into the store {self.folder}: remove it")
 
 
-class Stored:
-    """An eraser that a store keeps: it predicts; requests go through the store, which writes them down."""
-
-    def fit(self, private: Samples, public: Samples | None = None) -> LMEraser:
-        """Refused. Raises StoreError."""
-        raise StoreError("this eraser belongs to a store: requests go through store.forget and store.add")
-
-    forget = add = fit
-
-
-STORED = {kind.__name__: type(f"Stored{kind.__name__}", (Stored, kind), {}) for kind in (LMEraser, RidgeEraser)}
-
-
-def write_fixed(folder: Path, eraser: LMEraser, public: Samples | None) -> dict:
+def write_fixed(folder: Path, eraser: BaseEraser, public: Samples | None) -> dict:
     """Write what never changes, the backbone and the public samples, and note what the eraser is made with."""
-    if type(eraser).__name__ not in STORED:
-        raise StoreError(f"a store keeps one of {', '.join(STORED)}, and this is a {type(eraser).__name__}")
-    clusters = eraser._clusters()
-    if type(clusters).__name__ not in PARTITIONS:
-        raise StoreError(f"a store keeps only these partitions: {', '.join(PARTITIONS)}; not {clusters!r}")
-    elsewhere = {"backbone", "clusters", "recipe", "n_jobs", "verbose"}
-    settings = eraser.get_params(deep=False) | {"n_classes": eraser.n_classes_}
     weights = eraser.backbone.save(folder / "fixed" / "backbone").read_bytes()
-    return {
-        "eraser": type(eraser).__name__,
-        "settings": {name: _plain(v) for name, v in settings.items() if name not in elsewhere},
-        "clusters": [type(clusters).__name__, {name: _plain(v) for name, v in clusters.get_params().items()}],
-        "recipe": asdict(eraser._recipe()),
+    return noted(eraser) | {
         "backbone": write_file(folder / "fixed", "backbone", weights),
         "public": write_samples(folder / "fixed", "public", public) if public is not None else None,
     }
-
-
-def _plain(value):
-    """NumPy's numbers as Python's, so that JSON can have them."""
-    return value.item() if isinstance(value, np.generic) else value
 
 
 def leaves(version: dict) -> list[str]:

@@ -27,22 +27,21 @@ from pathlib import Path
 
 from sklearn.base import clone
 
-from lmeraser_kit.backbones.backbone import Backbone
 from lmeraser_kit.ground import checks
 from lmeraser_kit.ground.samples import Samples, named
-from lmeraser_kit.learners.recipe import Recipe
 from lmeraser_kit.store.certificate import Certificate, Verification, fresh_nonce, merkle_root
 from lmeraser_kit.store.files import DamagedError, StoreError, check_vacant, make_folders, read_file, stage, write_file
 from lmeraser_kit.store.ledger import Ledger, lock
-from lmeraser_kit.store.snapshot import STORED, Volume, leaves, write_fixed
-from lmeraser_kit.unlearning.eraser import ExactnessError, LMEraser
-from lmeraser_kit.unlearning.state import State
+from lmeraser_kit.store.parts import remade
+from lmeraser_kit.store.snapshot import Volume, leaves, write_fixed
+from lmeraser_kit.unlearning.base import BaseEraser
+from lmeraser_kit.unlearning.state import ExactnessError, State
 
-FORMAT = "2"
+FORMAT = "3"
 
 
 class Store:
-    """A fitted LMEraser or RidgeEraser in a folder. Make one with `create`, and `open` it ever after.
+    """A fitted eraser in a folder. Make one with `create`, and `open` it ever after.
 
     Attributes:
         folder: Where it is.
@@ -50,21 +49,28 @@ class Store:
         recovered: The certificate of requests that a crash had interrupted, and that opening has carried out; or None.
     """
 
-    def __init__(self, folder: Path, ledger: Ledger, device: str, n_jobs: int | None, verbose: bool):
+    def __init__(
+        self,
+        folder: Path,
+        ledger: Ledger,
+        device: str,
+        n_jobs: int | None,
+        verbose: bool,
+        eraser: BaseEraser | None = None,
+    ):
         self.folder, self.readonly, self.recovered, self._ledger = folder, ledger.readonly, None, ledger
         if ledger.facts["format"] != FORMAT:
             raise StoreError(f"{folder} was made by another version of the kit: make a new store from its samples")
         made = json.loads(ledger.facts["arguments"])
-        self._volume, self._held = Volume(folder, made), set()
-        read_file(folder / "fixed" / made["backbone"])  # compares its hash
-        backbone = Backbone.load(folder / "fixed" / made["backbone"], device)
-        settings = {"recipe": Recipe(**made["recipe"]), "n_jobs": n_jobs, "verbose": verbose, **made["settings"]}
-        self.eraser = STORED[made["eraser"]](backbone, self._volume.partition, **settings)
+        file = folder / "fixed" / made["backbone"]
+        read_file(file)  # compares its hash
+        self.eraser = remade(made, file, device, eraser, n_jobs=n_jobs, verbose=verbose)
+        self._volume, self._held = Volume(folder, made, self.eraser.choices().partition), set()
         public = self._volume.read_samples("fixed", made["public"])[0] if made["public"] else None
         self.eraser.prepare(self._volume.empty, public)
 
     @classmethod
-    def create(cls, folder: Path | str, eraser: LMEraser, private: Samples, public: Samples | None = None) -> Store:
+    def create(cls, folder: Path | str, eraser: BaseEraser, private: Samples, public: Samples | None = None) -> Store:
         """Fit an eraser in a new folder.
 
         Args:
@@ -74,14 +80,14 @@ class Store:
             public: As for `LMEraser.fit`.
 
         Raises:
-            StoreError: If there is something in the folder, or the partition is none of the kit's.
+            StoreError: If there is something in the folder.
             ValueError: As for `LMEraser.fit`.
         """
         folder = checks.path("folder", folder).absolute()
-        eraser = clone(checks.instance("eraser", eraser, LMEraser, ", such as RidgeEraser(backbone)"))
+        eraser = clone(checks.instance("eraser", eraser, BaseEraser, ", such as RidgeEraser(backbone)"))
         check_vacant(folder)
         private = eraser.prepare(private, public)
-        if not eraser._clusters().exact:
+        if not eraser.choices().partition.exact:
             warnings.warn("this partition keeps prototypes of samples that leave: it does not forget", stacklevel=2)
         make_folders(folder)
         with lock(folder):
@@ -90,7 +96,7 @@ class Store:
             facts = {"format": FORMAT, "arguments": json.dumps(made, sort_keys=True), "version": ""}
             Ledger.create(folder, facts, len(private), stage(folder, private))
         try:
-            return cls.open(folder, str(eraser.backbone.device), eraser.n_jobs, eraser.verbose)
+            return cls.open(folder, str(eraser.backbone.device), eraser.n_jobs, eraser.verbose, eraser=eraser)
         except Exception:  # a fit that cannot succeed; not a crash, after which opening goes on with it
             for path in folder.iterdir():
                 shutil.rmtree(path) if path.is_dir() else path.unlink()
@@ -106,6 +112,7 @@ class Store:
         readonly: bool = False,
         repair: bool = False,
         finish: bool = True,
+        eraser: BaseEraser | None = None,
     ) -> Store:
         """Open a store; finish what a crash has interrupted.
 
@@ -119,6 +126,8 @@ class Store:
             readonly: Predict and verify only; any number may read while one writes.
             repair: Tune clusters whose files are damaged again.
             finish: Carry out what has been recorded; otherwise that is left for the next `run`.
+            eraser: If the backbone, partition, learner or vote is your own: an unfitted eraser like the one that the
+                store was created with. A store holds no code.
 
         Raises:
             StoreError: If there is no store, or somebody else writes.
@@ -131,7 +140,7 @@ class Store:
                 with contextlib.ExitStack() as closing_on_error:
                     ledger = Ledger(folder, readonly, trust=repair and not readonly)
                     closing_on_error.callback(ledger.close)
-                    store = cls(folder, ledger, device, n_jobs, verbose)
+                    store = cls(folder, ledger, device, n_jobs, verbose, eraser)
                     store._begin(repair, finish)
                     closing_on_error.pop_all()
                     return store

@@ -6,11 +6,11 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 import numpy as np
-from sklearn.base import BaseEstimator
 
 from lmeraser_kit.ground.hashing import digest
 from lmeraser_kit.ground.samples import Samples, concatenate, named
-from lmeraser_kit.learners.prompt_tuning import ClusterModel
+from lmeraser_kit.learners.protocol import ClusterModel
+from lmeraser_kit.partitions.protocol import Partition
 
 
 @dataclass(frozen=True, eq=False)
@@ -25,7 +25,7 @@ class State:
         empty: No samples, of the images' shape and number of classes.
     """
 
-    routing: BaseEstimator | None
+    routing: Partition | None
     members: dict[int, Samples]
     features: dict[int, np.ndarray]
     models: dict[int, ClusterModel]

@@ -1,0 +1,177 @@
+"""What a learner is, what it may read, and what it leaves. Write your own in some twenty lines: docs, "Bring your own".
+
+A learner turns the samples of one cluster into arrays. It must be a pure function of them and of the `Context`: no
+global random generator, no state of its own, no optimiser, schedule or scaler that another cluster has felt. That alone
+makes forgetting exact, and `lmeraser_kit.testing.check_eraser` tries it.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Protocol, runtime_checkable
+
+import numpy as np
+
+from lmeraser_kit.backbones.backbone import FEATURE_BATCH, Backbone
+from lmeraser_kit.ground import checks
+from lmeraser_kit.ground.hashing import digest
+from lmeraser_kit.ground.samples import Samples
+
+Arrays = Mapping[str, np.ndarray]
+
+
+@dataclass(frozen=True, eq=False)
+class Context:
+    """What a learner may read besides the samples of its cluster: nothing here depends on any private sample.
+
+    Attributes:
+        backbone: The frozen backbone.
+        seed: Keys every random draw; see `keyed_uniform`.
+        threads: Intra-op threads; bits may depend on it.
+        asked: When classes are predicted, all samples that are asked about; their features are computed once.
+    """
+
+    backbone: Backbone
+    seed: int = 0
+    threads: int = 1
+    asked: Samples | None = None
+    _known: dict[bool, np.ndarray] = field(default_factory=dict, repr=False)
+
+    def features(self, samples: Samples, layers: bool = False) -> np.ndarray:
+        """Features of the clean images of a cluster, or of samples that are asked about, float32 (N, D) or (N, L + D).
+
+        Args:
+            samples: A whole cluster, in batches no larger than it needs: nobody else looks at them. Or, of samples that
+                are asked about, any part.
+            layers: Whether the outputs of the backbone's stages come before the feature.
+        """
+        n = len(checks.instance("samples", samples, Samples))
+        if self.asked is None:
+            even = math.ceil(n / max(1, math.ceil(n / FEATURE_BATCH)))
+            return self._computed(samples, layers, max(1, even))
+        if layers not in self._known:
+            self._known[layers] = self._computed(self.asked, layers, FEATURE_BATCH)
+        known = self._known[layers]
+        return known if samples is self.asked else known[self.asked.positions(samples.uids)]
+
+    def _computed(self, samples: Samples, layers: bool, batch_size: int) -> np.ndarray:
+        images = np.asarray(samples.images)
+        return self.backbone.features(images, self.threads, batch_size=batch_size, layers=layers, uids=samples.uids)
+
+
+@dataclass(frozen=True, eq=False)
+class ClusterModel:
+    """What is learnt from one cluster. All of it is deleted when a member leaves.
+
+    Attributes:
+        arrays: What the learner has made, by name.
+        n_samples: How many samples the cluster (or, for a checkpoint, its slices so far) has.
+        sample_gradients: What learning has cost since `start`: samples passed forward and backward once, counted as
+            they passed (without gradients, or through a head alone: once for each sample or epoch).
+        address: Hash of everything that the above is computed from.
+        start: The checkpoint that learning went on from; None for the first.
+    """
+
+    arrays: Arrays
+    n_samples: int
+    sample_gradients: int
+    address: str
+    start: ClusterModel | None = None
+
+    def __post_init__(self) -> None:
+        for array in self.arrays.values():
+            array.setflags(write=False)
+
+    @property
+    def digest(self) -> str:
+        """A hash of every bit that the cluster keeps, in hex; computed from the arrays every time."""
+        bits = (part for name, array in sorted(self.arrays.items()) for part in (name, *described_array(array)))
+        start = "" if self.start is None else self.start.digest
+        return digest("cluster", self.address, self.n_samples, self.sample_gradients, start, *bits)
+
+    def checkpoints(self) -> list[ClusterModel]:
+        """What was kept after each slice, in order; the last is the model itself."""
+        return [*([] if self.start is None else self.start.checkpoints()), self]
+
+
+def described_array(array: np.ndarray) -> tuple[str, tuple[int, ...], bytes]:
+    """Type, shape and bytes of an array, to be hashed."""
+    return str(array.dtype), array.shape, array.tobytes()
+
+
+@runtime_checkable
+class Learner(Protocol):
+    """What is learnt from a cluster, and how that answers: a scikit-learn estimator without `fit`.
+
+    Its parameters (`get_params`) are numbers, text, lists or dataclasses of these; together with the class's code they
+    are part of every address.
+    """
+
+    def learn(self, samples: Samples, context: Context) -> tuple[dict[str, np.ndarray], int]:
+        """Learn from one cluster. A pure function: the same arguments give the same bits.
+
+        Args:
+            samples: All members of the cluster, at least one, in the order of their uids.
+            context: The backbone, the seed and the number of threads.
+
+        Returns:
+            What is kept, as arrays by name; and the cost, as samples passed forward and backward once.
+        """
+        ...
+
+    def predict_proba(self, learnt: Arrays, samples: Samples, context: Context) -> np.ndarray:
+        """Class probabilities according to one cluster, float64 (N, n_classes).
+
+        Args:
+            learnt: What `learn` has returned for the cluster.
+            samples: Samples to predict, of which only images may be looked at.
+            context: As for `learn`; its `features` are computed once for all clusters.
+        """
+        ...
+
+
+@runtime_checkable
+class SlicedLearner(Learner, Protocol):
+    """A learner that goes on from checkpoints inside a cluster (SISA, Bourtoule et al. 2021).
+
+    After each slice a checkpoint is kept. When a sample of slice r leaves, learning goes on from the one before r.
+    """
+
+    def n_slices(self) -> int:
+        """How many slices there are."""
+        ...
+
+    def slices_of(self, keys: np.ndarray, seed: int) -> np.ndarray:
+        """The slice of each sample, from 0, (N,) int: a function of its key, `Samples.keys`, alone."""
+        ...
+
+    def learn_slice(
+        self, samples: Samples, context: Context, start: Arrays | None, r: int
+    ) -> tuple[dict[str, np.ndarray], int]:
+        """Learn from the samples of the slices up to r, going on from what was learnt before it; as `learn`."""
+        ...
+
+
+@runtime_checkable
+class BatchedLearner(Learner, Protocol):
+    """A learner that predicts for many clusters in one batch."""
+
+    def gather(self, models: Sequence[Arrays], context: Context) -> Any:
+        """What `predict_pairs` needs of all clusters; kept until one of them changes."""
+        ...
+
+    def predict_pairs(
+        self, gathered: Any, samples: Samples, rows: np.ndarray, clusters: np.ndarray, context: Context
+    ) -> np.ndarray:
+        """Class probabilities of samples according to clusters, float64 (M, n_classes).
+
+        Args:
+            gathered: What `gather` has returned.
+            samples: Samples to predict.
+            rows: Positions of samples, (M,).
+            clusters: Which of the gathered clusters is asked about each, (M,).
+            context: As for `predict_proba`.
+        """
+        ...

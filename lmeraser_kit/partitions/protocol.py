@@ -1,0 +1,80 @@
+"""What a partition is: it says who is learnt together, and which clusters answer for an image."""
+
+from __future__ import annotations
+
+from typing import Literal, Protocol, runtime_checkable
+
+import numpy as np
+from sklearn.base import BaseEstimator
+
+from lmeraser_kit.ground.hashing import described, digest
+
+
+@runtime_checkable
+class Partition(Protocol):
+    """Which cluster a sample belongs to: a scikit-learn estimator. `OwnPartition` has all but `assign` and `votes`.
+
+    Its parameters (`get_params`) are numbers, text and lists; what it has learnt are arrays in attributes that end in
+    an underscore. `assign` and `votes` are pure functions of these and of their arguments, row by row: the cluster of a
+    sample must not depend on who else is routed.
+
+    Attributes:
+        learns_from: Which samples `fit` is given, `public` or `private`; None if there is nothing to fit.
+        uses_features: Whether it looks at features; otherwise it gets None, and they need not be computed.
+        refits: Whether every request fits it again, on all private samples held.
+        exact: Whether nothing of it outlives the samples that it has been fitted on.
+    """
+
+    learns_from: Literal["public", "private"] | None
+    uses_features: bool
+    refits: bool
+    exact: bool
+
+    def check(self, n_samples: int) -> None:
+        """Refuse arguments that make no sense for so many samples to fit on. Raises ValueError."""
+        ...
+
+    def fit(self, features: np.ndarray, keys: np.ndarray) -> Partition:
+        """Learn from features, (N, D), and `Samples.keys`, (N,), in an order that does not depend on arrival."""
+        ...
+
+    def assign(self, features: np.ndarray | None, keys: np.ndarray) -> np.ndarray:
+        """The number of each sample's cluster, from 0, (N,) int, from its features, (N, D), and key, (N,)."""
+        ...
+
+    def votes(self, features: np.ndarray | None, available: np.ndarray) -> np.ndarray:
+        """How much each cluster counts in a prediction.
+
+        Args:
+            features: Features of the images asked about, (N, D).
+            available: Numbers of the clusters that hold samples, (K,); one at least.
+
+        Returns:
+            Weights, (N, K), or (1, K) if they are the same for all images; rows sum to 1.
+        """
+        ...
+
+    def pieces(self) -> dict[str, str]:
+        """A hash of everything that the fitted partition is, by name; equal if and only if it is the same."""
+        ...
+
+
+class OwnPartition(BaseEstimator):
+    """A start for a partition of your own: nothing to fit, exact; write `assign` and `votes`."""
+
+    learns_from: Literal["public", "private"] | None = None
+    uses_features, refits, exact = True, False, True
+
+    def check(self, n_samples: int) -> None:
+        """Every number of samples will do."""
+
+    def fit(self, features: np.ndarray, keys: np.ndarray) -> OwnPartition:
+        """Nothing to learn."""
+        return self
+
+    def pieces(self) -> dict[str, str]:
+        """A hash of class, parameters and learnt arrays."""
+        learnt = [(name, value) for name, value in sorted(vars(self).items()) if name.endswith("_")]
+        arrays = [(name, np.asarray(value)) for name, value in learnt]
+        bits = [part for name, array in arrays for part in (name, array.dtype, array.shape, array.tobytes())]
+        return {"routing": digest("partition", described(self), *bits)}

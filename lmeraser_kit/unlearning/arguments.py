@@ -1,0 +1,111 @@
+"""What is checked before anything is computed: arguments, samples that join, samples that are asked about."""
+
+from __future__ import annotations
+
+from collections.abc import Container, Mapping
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+
+from lmeraser_kit.backbones.backbone import Backbone
+from lmeraser_kit.ground import checks
+from lmeraser_kit.ground.hashing import described
+from lmeraser_kit.ground.samples import Samples
+from lmeraser_kit.learners.protocol import Learner
+from lmeraser_kit.partitions.protocol import Partition
+from lmeraser_kit.unlearning.votes import Vote
+
+NO_PART = ("n_classes", "n_jobs", "verbose")  # no bit of a state depends on them, or they are noted elsewhere
+
+
+def check_arguments(arguments: Mapping[str, Any]) -> None:
+    """Refuse what makes no sense among the arguments that all erasers have. Raises ValueError."""
+    checks.instance("backbone", arguments["backbone"], Backbone, ", such as Backbone.train(public)")
+    checks.seed(arguments["seed"])
+    checks.whole("threads", arguments["threads"])
+    checks.flag("verbose", arguments["verbose"])
+    if arguments["n_classes"] is not None:
+        checks.whole("n_classes", arguments["n_classes"])
+    n_jobs = arguments["n_jobs"]
+    if n_jobs is not None and checks.whole("n_jobs", n_jobs, least=-4096) == 0:
+        raise ValueError("n_jobs is 0, expected how many clusters are learnt at a time, -1 for one a core, or None")
+
+
+def check_choices(partition: Partition, learner: Learner, vote: Vote) -> None:
+    """Refuse what is no partition, learner or vote, or does not go with the others. Raises ValueError."""
+    expected = (
+        ("clusters (the partition)", partition, Partition, "HierarchicalClusters(8)"),
+        ("learner", learner, Learner, "PromptTuning()"),
+        ("vote", vote, Vote, "ClusterVote()"),
+    )
+    for name, part, protocol, example in expected:
+        if isinstance(part, type) or not isinstance(part, protocol):
+            lacking = sorted(name for name in dir(protocol) if not name.startswith("_") and not hasattr(part, name))
+            lacks = f" (it lacks {', '.join(lacking)})" if lacking and not isinstance(part, type) else ""
+            raise ValueError(f"{name} is {part!r:.80}{lacks}, expected a {protocol.__name__.lower()} such as {example}")
+    if hasattr(learner, "check"):
+        learner.check()
+    if hasattr(vote, "check"):
+        vote.check(learner)
+
+
+def made_with(arguments: Mapping[str, Any]) -> dict[str, str]:
+    """What a fit is made with, besides the samples, as text by argument. Raises ValueError for what has no text."""
+    parts = {name: described(value) for name, value in arguments.items() if name not in (*NO_PART, "backbone")}
+    return {"backbone": arguments["backbone"].fingerprint} | parts
+
+
+def check_unchanged(then: Mapping[str, str], now: Mapping[str, str]) -> None:
+    """Refuse to answer for a model that other arguments would have made. Raises ValueError, naming them."""
+    changed = [f"{name} from {then[name]:.200} to {now[name]:.200}" for name in now if then[name] != now[name]]
+    if changed:
+        raise ValueError(
+            f"arguments were changed since the fit ({'; '.join(changed)}), and the model is that of the old ones: "
+            "set them back, or fit again"
+        )
+
+
+def check_joining(
+    joining: Samples, held: Container[str], like: Samples, n_classes: int, public: Samples | None
+) -> Samples:
+    """Check samples that are to be added.
+
+    Args:
+        joining: The samples.
+        held: Uids of those that are there.
+        like: Samples of the right shape.
+        n_classes: The task's number of classes.
+        public: The public samples.
+
+    Returns:
+        The samples, with the task's number of classes.
+
+    Raises:
+        ValueError: If a uid is held already or public, or a shape or a label does not fit.
+    """
+    joining, shape = replace(checks.instance("samples", joining, Samples), n_classes=n_classes), like.images.shape[1:]
+    if joining.images.shape[1:] != shape:
+        raise ValueError(f"images of shape {joining.images.shape[1:]} cannot join images of {shape}")
+    never = set() if public is None else set(public.uids.tolist())
+    for uid in joining.uids.tolist():
+        if uid in held or uid in never:
+            why = "there already" if uid in held else "public, and what is public cannot be forgotten"
+            raise ValueError(f"uid {uid!r} is {why}; a uid names one sample for life")
+    return joining
+
+
+def asked_about(samples: Samples | np.ndarray, like: Samples, n_classes: int) -> Samples:
+    """Samples, or images, uint8 (N, C, H, W), as samples without labels.
+
+    Raises:
+        ValueError: If their shape is not that of the samples that they should be like.
+    """
+    if not isinstance(samples, Samples):
+        images = checks.as_array("images", samples)
+        n = len(images) if images.ndim else 0
+        samples = Samples(images, np.zeros(n), np.arange(n))  # checks the images
+    given, held = samples.images.shape[1:], like.images.shape[1:]
+    if given != held:
+        raise ValueError(f"images are {given} (channels, height, width), those that were fitted are {held}")
+    return Samples(samples.images, np.zeros(len(samples)), samples.uids, n_classes)

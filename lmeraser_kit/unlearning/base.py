@@ -1,0 +1,313 @@
+"""Fit, predict, forget, verify, with any partition, learner and vote. See `rebuild`: no other algorithm unlearns."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Container, Iterable, MutableMapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+from sklearn.base import BaseEstimator, clone
+from sklearn.utils.validation import check_is_fitted
+
+from lmeraser_kit.ground import checks
+from lmeraser_kit.ground.hashing import digest
+from lmeraser_kit.ground.samples import Samples, concatenate, named
+from lmeraser_kit.learners.protocol import Context, Learner
+from lmeraser_kit.partitions.protocol import Partition
+from lmeraser_kit.unlearning.arguments import (
+    asked_about,
+    check_arguments,
+    check_choices,
+    check_joining,
+    check_unchanged,
+    made_with,
+)
+from lmeraser_kit.unlearning.rebuild import Rebuild, Successor, empty_state, receipt, warn_if_uneven
+from lmeraser_kit.unlearning.state import Receipt, State
+from lmeraser_kit.unlearning.verification import verify_state
+from lmeraser_kit.unlearning.votes import Vote
+
+
+@dataclass(frozen=True)
+class Choices:
+    """The three choices that an eraser is made of: who is learnt together, what is learnt from them, who answers."""
+
+    partition: Partition
+    learner: Learner
+    vote: Vote
+
+
+class BaseEraser(BaseEstimator):
+    """What all erasers share. A child has a constructor, `arguments` and `choices`, and nothing else.
+
+    Attributes:
+        state_: All that is kept of private data.
+        public_: The public samples that the routing learns from, or None.
+        n_classes_: Number of classes.
+        environment_: Where its bits were computed. A request in another environment builds everything anew.
+        made_with_: Fingerprint and arguments of the fit; a request is refused when they were changed.
+        receipt_: What the fit has cost; dropped at the first request, because its hashes cover whoever leaves.
+    """
+
+    def arguments(self) -> dict[str, Any]:
+        """The constructor's arguments, with defaults in place of None."""
+        return self.get_params(deep=False)
+
+    def choices(self) -> Choices:
+        """Partition, learner and vote."""
+        raise NotImplementedError
+
+    def fit(self, private: Samples, public: Samples | None = None) -> BaseEraser:
+        """Route the private samples, and learn every cluster that has one.
+
+        Args:
+            private: Samples that may later be forgotten. None at all gives a model that knows nothing yet.
+            public: Samples that the routing learns from, if it learns from public ones; they are never forgotten.
+
+        Raises:
+            ValueError: If arguments contradict each other or the samples; nothing has been learnt then.
+        """
+        started, before = time.perf_counter(), {name: v for name, v in vars(self).items() if name.endswith("_")}
+        try:
+            private = self.prepare(private, public)
+            self.__dict__.pop("state_", None)
+            self.receipt_ = self._take_on("fit", len(private), self.successor((), private), started)
+        except BaseException:
+            vars(self).update(before)  # a fit that fails leaves the model that was there
+            raise
+        return self
+
+    def plan(self, private: Samples, public: Samples | None = None) -> dict[int, int]:
+        """How many samples each cluster would have, by its number; nothing is learnt.
+
+        `evaluation.costs.cost_factors` and `expected_request_cost` say what that will cost.
+
+        Raises:
+            ValueError: As for `fit`.
+        """
+        planner = clone(self)  # a fitted model stays as it is
+        private = planner.prepare(private, public)
+        routing, members, _ = planner.rebuild().route(empty_state(private), (), private)
+        warn_if_uneven(members, getattr(routing, "prototypes_", ()))
+        return {k: len(members[k]) for k in sorted(members)}
+
+    def prepare(self, private: Samples, public: Samples | None = None) -> Samples:
+        """Check what a fit is made with, and note it.
+
+        Returns:
+            The private samples, with the task's number of classes.
+
+        Raises:
+            ValueError: As for `fit`.
+        """
+        self.check_arguments()
+        partition = self.choices().partition
+        if not isinstance(private, Samples):
+            raise TypeError(f"private is {type(private).__name__}, expected Samples(images, labels, uids)")
+        if not isinstance(public, (Samples, type(None))):
+            raise TypeError(f"public is {type(public).__name__}, expected Samples(images, labels, uids), or None")
+        if partition.learns_from == "public" and public is None:
+            raise ValueError("the partition is fitted on public features: give fit(private, public=...)")
+        source = public if partition.learns_from == "public" else private
+        if len(source) or partition.learns_from == "public":
+            partition.check(len(source))
+        if public is not None and len(shared := np.intersect1d(private.uids, public.uids)):
+            raise ValueError(f"uid {str(shared[0])!r} is both public and private: what is public cannot be forgotten")
+        n_classes = self.n_classes or (private if public is None else public).n_classes
+        private = replace(private, n_classes=n_classes)  # checks the labels before anything costs time
+        self.public_, self.n_classes_, self.made_with_ = public, n_classes, made_with(self.arguments())
+        return private
+
+    def forget(self, uids: Iterable[str]) -> Receipt:
+        """Forget the samples named by `uids`: the model becomes what a fit without them gives, bit for bit.
+
+        If it raises, or is interrupted, the model is what it was before.
+
+        Args:
+            uids: Names of samples held, each once; a single name will do.
+
+        Returns:
+            What it has cost, and hashes to check it by.
+
+        Raises:
+            ValueError: If a uid is not held, or is named twice; nothing is forgotten then.
+        """
+        check_is_fitted(self, "state_")
+        started = time.perf_counter()
+        successor = self.successor(uids)
+        return self._take_on("forget", len(self.state_) - len(successor.state), successor, started)
+
+    def add(self, samples: Samples) -> Receipt:
+        """Add private samples: the model becomes what a fit with them gives, bit for bit.
+
+        Raises:
+            ValueError: If a uid is held already or public, or a shape or a label does not fit; nothing is added then.
+        """
+        check_is_fitted(self, "state_")
+        started = time.perf_counter()
+        successor = self.successor((), checks.instance("samples", samples, Samples))
+        return self._take_on("add", len(samples), successor, started)
+
+    def successor(
+        self, leaving: Iterable[str] = (), joining: Samples | None = None, cache: MutableMapping | None = None
+    ) -> Successor:
+        """The fit on the samples held, less those that leave, with those that join; computed, and not taken on yet.
+
+        Args:
+            leaving: Uids of samples held, each once.
+            joining: Samples to add.
+            cache: Checkpoints by address. What is missing is learnt and put there as soon as it is ready. By default,
+                and in addition, what the present state holds.
+
+        Raises:
+            ValueError: As for `forget` and `add`.
+        """
+        if not hasattr(self, "state_"):
+            return self.rebuild().successor(empty_state(joining), (), joining, cache, announce=True)
+        self.check_unchanged()
+        rebuild, state, held = self.rebuild(), self.state_, self.state_.clusters_of()
+        leaving = named(leaving, held)
+        joining = state.empty if joining is None else self.check_joining(joining, held.keys() - leaving)
+        if self.environment_ == rebuild.environment:
+            return rebuild.successor(state, leaving, joining, cache)
+        everything = concatenate([state.samples.without(leaving), joining])  # other bits: everything is built anew
+        return rebuild.successor(empty_state(state.empty), (), everything, cache)
+
+    def check_joining(self, joining: Samples, held: Container[str]) -> Samples:
+        """Samples that are to be added to those whose uids are `held`: see `arguments.check_joining`."""
+        return check_joining(joining, held, self.state_.empty, self.n_classes_, self.public_)
+
+    def verify(self, clusters: Iterable[int] | None = None) -> str:
+        """Check that the model is, bit for bit, what a fit on the samples held gives: by doing that, from nothing.
+
+        It proves that the model follows from these samples alone. It does not prove that an operator kept no copy.
+
+        Args:
+            clusters: Numbers of the clusters to learn again; all by default. Routing is always done again, and the
+                address of every cluster compared, so that a sample cannot hide in a cluster that is left out.
+
+        Returns:
+            The state's hash.
+
+        Raises:
+            ExactnessError: If one bit differs; the message names what.
+            RuntimeError: If the environment has changed, so that bits cannot be compared.
+            ValueError: If there is no such cluster.
+        """
+        self.check_unchanged()
+        verify_state(self.state_, self.rebuild(), self.environment_, clusters)
+        return self.state_hash()
+
+    def state_hash(self) -> str:
+        """A hash of everything that the model keeps, and of what it was made with, in hex."""
+        check_is_fitted(self, "state_")
+        made_with = sorted(self.made_with_.items())
+        return digest("state", made_with, self.n_classes_, json.dumps(self.state_.pieces(), sort_keys=True))
+
+    def predict_proba(self, samples: Samples | np.ndarray) -> np.ndarray:
+        """Class probabilities.
+
+        Args:
+            samples: Samples, or images uint8 (N, C, H, W).
+
+        Returns:
+            Probabilities, float64 (N, n_classes).
+
+        Raises:
+            ValueError: If images are not as above, or no cluster has a model, because every sample was forgotten.
+        """
+        self.check_unchanged()
+        asked, choices = asked_about(samples, self.state_.empty, self.n_classes_), self.choices()
+        context = replace(self.rebuild().context, asked=asked)
+        return choices.vote.predict_proba(self.gathered(), choices.learner, self.state_.routing, asked, context)
+
+    def predict(self, samples: Samples | np.ndarray) -> np.ndarray:
+        """The most probable class of each sample, (N,) int."""
+        return self.predict_proba(samples).argmax(axis=1)
+
+    def score(self, samples: Samples | np.ndarray, labels: np.ndarray | None = None) -> float:
+        """Accuracy on samples, or on images and labels.
+
+        Args:
+            samples: Samples, or images uint8 (N, C, H, W), at least one.
+            labels: Class indices, (N,); by default the samples' own.
+
+        Returns:
+            A share in [0, 1].
+
+        Raises:
+            ValueError: As for `predict_proba`; or if there are no labels, or some are none of the task's classes.
+        """
+        self.check_unchanged()
+        if labels is None and not isinstance(samples, Samples):
+            raise ValueError("labels are missing: score(samples) takes Samples, score(images, labels) takes both")
+        n = len(asked_about(samples, self.state_.empty, self.n_classes_))
+        if not n:
+            raise ValueError("there is no sample to score")
+        labels = checks.class_labels(samples.labels if labels is None else labels, n, self.n_classes_)
+        return float(np.mean(self.predict(samples) == labels))
+
+    @property
+    def forward_passes(self) -> int:
+        """Passes through the backbone that a prediction takes, at most."""
+        self.check_unchanged()
+        choices, routing = self.choices(), self.state_.routing
+        blank = np.zeros((1, self.backbone.n_features), np.float32)
+        weights = routing.votes(blank, np.array(sorted(self.state_.models)))
+        return choices.vote.forward_passes(choices.learner, routing, weights)
+
+    def sizes(self) -> dict[int, int]:
+        """How many samples each cluster with a model has, by number."""
+        check_is_fitted(self, "state_")
+        return {k: model.n_samples for k, model in self.state_.models.items()}
+
+    def gathered(self) -> Any:
+        """What the vote needs of all clusters: it follows from the state, and goes with it.
+
+        Raises:
+            ValueError: If no cluster has a model.
+        """
+        state, choices = self.state_, self.choices()
+        if not state.models:
+            raise ValueError("no cluster has a model: no private sample is held (any more); add some first")
+        known: tuple[State, Any] | None = self.__dict__.get("_gathered")
+        if known is None or known[0] is not state:
+            clusters = {k: model.arrays for k, model in state.models.items()}
+            known = state, choices.vote.gather(choices.learner, clusters, self.rebuild().context)
+            self._gathered = known
+        return known[1]
+
+    def rebuild(self) -> Rebuild:
+        """How states are computed from samples."""
+        choices, context = self.choices(), Context(self.backbone, int(self.seed), int(self.threads))
+        public = getattr(self, "public_", None)
+        return Rebuild(choices.partition, choices.learner, context, public, self.n_jobs, self.verbose)
+
+    def check_arguments(self) -> None:
+        """Refuse arguments that make no sense. Raises ValueError."""
+        check_arguments(self.arguments())
+        choices = self.choices()
+        check_choices(choices.partition, choices.learner, choices.vote)
+
+    def check_unchanged(self) -> None:
+        """Refuse to answer for a model that other arguments would have made. Raises ValueError."""
+        check_is_fitted(self, "state_")
+        self.check_arguments()
+        check_unchanged(self.made_with_, made_with(self.arguments()))
+        if self.n_classes not in (None, self.n_classes_):
+            check_unchanged({"n_classes": str(self.n_classes_)}, {"n_classes": str(self.n_classes)})
+
+    def __getstate__(self) -> dict:
+        return {name: value for name, value in super().__getstate__().items() if name != "_gathered"}
+
+    def _take_on(self, action: str, n_requested: int, successor: Successor, started: float) -> Receipt:
+        """Take on a state, in one assignment, and say what has changed."""
+        before = getattr(self, "state_", None)
+        hashes = ({}, "") if before is None else (before.digests(), self.state_hash())
+        self.state_, self.environment_ = successor.state, successor.environment
+        for name in ("receipt_", "_gathered"):  # they cover samples that may have left now
+            self.__dict__.pop(name, None)
+        return receipt(action, n_requested, successor, hashes, self.state_hash(), started)

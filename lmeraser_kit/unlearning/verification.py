@@ -1,0 +1,44 @@
+"""Verification: is a state, bit for bit, what a fit on the samples held gives? By doing that, from nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import replace
+
+from sklearn.base import clone
+
+from lmeraser_kit.ground import checks
+from lmeraser_kit.unlearning.rebuild import Rebuild, empty_state
+from lmeraser_kit.unlearning.state import ExactnessError, State
+
+
+def verify_state(state: State, rebuild: Rebuild, then: Mapping, clusters: Iterable[int] | None = None) -> None:
+    """Compare a state with a fit on its samples; see `BaseEraser.verify`.
+
+    Args:
+        state: The state.
+        rebuild: How states are computed.
+        then: The environment in which this one was computed.
+        clusters: Numbers of the clusters to learn again; all by default.
+
+    Raises:
+        ExactnessError: If one bit differs; the message names what.
+        RuntimeError: If the environment has changed, so that bits cannot be compared.
+        ValueError: If there is no such cluster.
+    """
+    here, models = rebuild.environment, state.models
+    if changed := [f"{k}: {v} then, {here.get(k)} now" for k, v in then.items() if here.get(k) != v]:
+        raise RuntimeError(f"bits cannot be compared, environment changed ({'; '.join(changed)}): fit again")
+    given = models if clusters is None else clusters if isinstance(clusters, Iterable) else [clusters]
+    chosen = {checks.whole("clusters", k, least=0) for k in given}
+    if unknown := chosen - models.keys():
+        raise ValueError(f"no cluster {min(unknown)}; there are: {', '.join(map(str, sorted(models)))}")
+    trusted = {c.address: c for k in models.keys() - chosen for c in models[k].checkpoints()}
+    samples = state.samples.afresh()
+    rebuild = replace(rebuild, partition=clone(rebuild.partition), learner=clone(rebuild.learner))  # they kept nothing
+    fresh = rebuild.successor(empty_state(samples), (), samples, trusted).state
+    held, expected = state.pieces(), fresh.pieces()
+    wrong = [name for name in held | expected if held.get(name) != expected.get(name)]
+    if wrong:
+        message = f"not what a fit on the {len(samples)} samples held gives: {', '.join(wrong)}"
+        raise ExactnessError(message, wrong)
