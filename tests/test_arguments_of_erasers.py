@@ -22,7 +22,7 @@ from lmeraser_kit import (
     tune_cluster,
 )
 from lmeraser_kit.ground.determinism import exact_arithmetic, pick_device
-from lmeraser_kit.learners.prompt_tuning import cluster_addresses, cluster_features
+from lmeraser_kit.learners import Context, PromptTuning, cluster_addresses
 
 KIT = str(Path(__file__).parents[1] / "lmeraser_kit")
 KINDS = {"LMEraser": LMEraser, "RidgeEraser": RidgeEraser}
@@ -90,7 +90,7 @@ def fitted(backbone, split, private):
 def test_a_wrong_argument_is_refused_by_fit_and_plan_and_by_whatever_comes_later(
     kind, argument, values, says, fitted, split, private, monkeypatch
 ):
-    for home in ("lmeraser_kit.unlearning.rebuild.tune_cluster", "lmeraser_kit.backbones.backbone.Backbone.features"):
+    for home in ("lmeraser_kit.unlearning.rebuild.learn_cluster", "lmeraser_kit.backbones.backbone.Backbone.features"):
         monkeypatch.setattr(home, lambda *a, **k: pytest.fail("it has begun to compute"))
     changed = {name: value for name, value in vars(fitted[kind]).items() if name.endswith("_")}
     for wrong in values:
@@ -214,10 +214,9 @@ def test_wrong_arguments_of_tuning(backbone, private):
     for argument, values in table.items():
         for wrong in values:
             check(lambda w, a=argument: tune_cluster(**right | {a: w}), wrong, argument)
-            if not isinstance(wrong, Samples):
-                check(lambda w, a=argument: cluster_addresses(**right | {a: w}), wrong, argument)
     for wrong in NOT_SAMPLES:
-        check(lambda w: cluster_features(backbone, w, 1), wrong, "samples")
+        check(lambda w: cluster_addresses(PromptTuning(), w, Context(backbone)), wrong, "samples")
+        check(Context(backbone).features, wrong, "samples")
     for wrong in (3, "x", True):
         check(lambda w: tune_cluster(**right, start=w), wrong, "start")
 

@@ -12,14 +12,14 @@ import tomllib
 import numpy as np
 import pytest
 
-from lmeraser_kit import Backbone, HashClusters, LMEraser, Recipe, RidgeEraser, Samples
+from lmeraser_kit import Backbone, HashClusters, LMEraser, Recipe, Samples
 from lmeraser_kit.backbones import backbone as backbone_module
 from lmeraser_kit.backbones import named, pretraining
 from lmeraser_kit.data import inputs
 from lmeraser_kit.experiments import runs as kit_runs
 from lmeraser_kit.experiments.results import write_json
 from lmeraser_kit.ground import determinism
-from lmeraser_kit.learners.prompt_tuning import cluster_addresses
+from lmeraser_kit.learners import Context, PromptTuning, RidgeStatistics, cluster_addresses
 
 PACKAGE = determinism.PACKAGE
 
@@ -107,7 +107,7 @@ def test_each_ingredient_of_a_clusters_model_is_in_its_address(backbone, private
     part, recipe = private[:6], Recipe(epochs=2)
 
     def address(backbone=backbone, part=part, recipe=recipe, seed=0, threads=1):
-        return cluster_addresses(backbone, part, recipe, seed, threads)[0]
+        return cluster_addresses(PromptTuning(recipe), part, Context(backbone, seed, threads))[0]
 
     addresses = {"as it was": address(), "seed": address(seed=1), "threads": address(threads=2)}
     addresses |= {name: address(part=other) for name, other in other_samples(part).items()}
@@ -117,7 +117,9 @@ def test_each_ingredient_of_a_clusters_model_is_in_its_address(backbone, private
             other = {"prompt": "patch", "optimiser": "sgd", "head_start": "zero", "flip": True}.get(field.name)
             other = other if other is not None else value + 1 if field.type == "int" else value * 0.5 + 0.01
             addresses[f"recipe: {field.name}"] = address(recipe=dataclasses.replace(recipe, **{field.name: other}))
-    addresses["slices"] = cluster_addresses(backbone, part, dataclasses.replace(recipe, slices=2), 0)[1]
+    addresses["slices"] = cluster_addresses(
+        PromptTuning(dataclasses.replace(recipe, slices=2)), part, Context(backbone)
+    )[1]
     weights = backbone.state_dict() | {"norm.bias": backbone.state_dict()["norm.bias"] + 1e-3}
     architecture, arguments, _, config = backbone._made_of()
     addresses["weights"] = address(Backbone(architecture, arguments, weights, config, "cpu"))
@@ -128,9 +130,7 @@ def test_each_ingredient_of_a_clusters_model_is_in_its_address(backbone, private
     here = determinism.environment(backbone.device, 1)
     for name in here:
         with monkeypatch.context() as patch:
-            patch.setattr(
-                "lmeraser_kit.learners.prompt_tuning.environment", lambda *a, name=name: {**here, name: "other"}
-            )
+            patch.setattr("lmeraser_kit.learners.clusters.environment", lambda *a, name=name: {**here, name: "other"})
             addresses[f"environment: {name}"] = address()
     assert len(set(addresses.values())) == len(addresses) > 40
     shuffled = part[np.random.default_rng(0).permutation(len(part))]
@@ -141,11 +141,14 @@ def test_each_ingredient_of_a_shards_statistics_is_in_its_address(backbone, priv
     part = private[:6]
 
     def address(part=part, **options):
-        return RidgeEraser(backbone, HashClusters(2), verbose=False, **options)._addresses(part)[0]
+        return cluster_addresses(RidgeStatistics(**options), part, Context(backbone))[0]
 
     addresses = {"as it was": address(), "layers": address(layers=False), "mirrored": address(mirrored=True)}
     addresses |= {name: address(part=other) for name, other in other_samples(part).items()}
-    addresses["a model's"] = cluster_addresses(backbone, part, Recipe(), 0)[0]
+    addresses["l2"], addresses["a model's"] = (
+        address(l2=0.5),
+        cluster_addresses(PromptTuning(), part, Context(backbone))[0],
+    )
     assert len(set(addresses.values())) == len(addresses)
 
 

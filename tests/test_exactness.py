@@ -18,6 +18,7 @@ from lmeraser_kit import (
     Samples,
     SingleCluster,
 )
+from lmeraser_kit.unlearning.rebuild import Rebuild
 
 PARTITIONS = {
     "public": HierarchicalClusters(5),
@@ -93,8 +94,8 @@ def test_verify_may_tune_some_clusters_only(make_eraser, private, split, monkeyp
     eraser = make_eraser().fit(private, public=split.public)
     one, *others = sorted(eraser.state_.models)
     tuned = []
-    tune = eraser._tune
-    monkeypatch.setattr(eraser, "_tune", lambda jobs: tuned.extend(jobs) or tune(jobs))
+    learn = Rebuild.learn
+    monkeypatch.setattr(Rebuild, "learn", lambda self, jobs: tuned.extend(jobs) or learn(self, jobs))
     assert eraser.verify([one]) == eraser.state_hash()
     assert [len(part) for part, _ in tuned] == [eraser.sizes()[one]]
     object.__setattr__(eraser.state_.models[one], "n_samples", 1)
@@ -240,7 +241,7 @@ def test_an_interrupted_request_changes_nothing(make_eraser, private, split, mon
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr("lmeraser_kit.unlearning.rebuild.tune_cluster", interrupted)
+        patch.setattr("lmeraser_kit.unlearning.rebuild.learn_cluster", interrupted)
         with pytest.raises(KeyboardInterrupt):
             eraser.forget(private.uids[0])
     assert eraser.state_hash() == before and private.uids[0] in eraser.state_.samples.uids
@@ -253,10 +254,10 @@ def test_verify_names_what_differs(make_eraser, private, split):
     k = sorted(eraser.state_.models)[1]
     model = eraser.state_.models[k]
     with pytest.raises(ValueError, match="read-only"):
-        model.prompt[0, 0] = 0
-    prompt = model.prompt.copy()
+        model.arrays["prompt"][0, 0] = 0
+    prompt = model.arrays["prompt"].copy()
     prompt[0, 0] = np.nextafter(prompt[0, 0], 1)  # one bit
-    object.__setattr__(model, "prompt", prompt)
+    model.arrays["prompt"] = prompt
     with pytest.raises(ExactnessError, match=rf"cluster {k}$"):
         eraser.verify()
 

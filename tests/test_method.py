@@ -139,9 +139,9 @@ def test_gradients_reach_the_prompt_and_nothing_else(backbone, split):
 def test_tuning_lowers_the_loss_and_a_prompt_is_learnt(backbone, private):
     recipe = Recipe(epochs=5, batch_size=16, head_start="zero", head_lr=1.0)
     model = tune_cluster(backbone, private, recipe, seed=0)
-    assert model.losses[-1] < 0.6 * model.losses[0] and model.losses.shape == (5,)
-    assert np.abs(model.prompt).max() > 0 and model.n_samples == len(private)
-    assert tune_cluster(backbone, private, Recipe(epochs=1, prompt="none"), seed=0).prompt.shape == (3, 0)
+    assert model.arrays["losses"][-1] < 0.6 * model.arrays["losses"][0] and model.arrays["losses"].shape == (5,)
+    assert np.abs(model.arrays["prompt"]).max() > 0 and model.n_samples == len(private)
+    assert tune_cluster(backbone, private, Recipe(epochs=1, prompt="none"), seed=0).arrays["prompt"].shape == (3, 0)
 
 
 def test_tuning_is_a_pure_function(backbone, private):
@@ -215,9 +215,9 @@ def test_prediction_mixes_clusters_as_if_each_were_alone(make_eraser, private, s
     mask = eraser.recipe.mask(backbone.size, 0)
     for k in np.unique(nearest):
         model, rows = eraser.state_.models[k], nearest == k
-        canvas = prompt_canvas(torch.tensor(model.prompt), mask)
+        canvas = prompt_canvas(torch.tensor(model.arrays["prompt"]), mask)
         features = backbone(backbone.views(test.images[rows]) + canvas).numpy()
-        logits = torch.from_numpy(features @ model.weight.T + model.bias)
+        logits = torch.from_numpy(features @ model.arrays["weight"].T + model.arrays["bias"])
         np.testing.assert_allclose(probabilities[rows], logits.softmax(1), atol=1e-5)
     assert eraser.score(test) == (eraser.predict(test.images) == test.labels).mean()
 
@@ -272,7 +272,7 @@ def test_a_head_may_start_from_its_closed_form(make_eraser, private, split):
     eraser = make_eraser(SingleCluster(), recipe=recipe).fit(private)  # at rate 0 it stays there
     x = ridge.with_one(eraser.backbone.features(private.images))
     expected = ridge.head_from_rows(np.c_[x, np.eye(10)[private.labels]], x.shape[1])
-    np.testing.assert_allclose(eraser.state_.models[0].weight, 5 * expected[:-1].T, rtol=1e-5, atol=1e-6)
+    np.testing.assert_allclose(eraser.state_.models[0].arrays["weight"], 5 * expected[:-1].T, rtol=1e-5, atol=1e-6)
     eraser.verify()
     with pytest.raises(ValueError, match="head_start is 'rigde', expected one of: zero, ridge"):
         Recipe(head_start="rigde")
@@ -288,7 +288,7 @@ def test_joblib_chooses_where_clusters_are_tuned(make_eraser, private, split):
 
 
 def test_bad_fits_are_refused_before_they_cost_time(make_eraser, private, split, monkeypatch):
-    monkeypatch.setattr("lmeraser_kit.unlearning.rebuild.tune_cluster", lambda *a: pytest.fail("it began to tune"))
+    monkeypatch.setattr("lmeraser_kit.unlearning.rebuild.learn_cluster", lambda *a: pytest.fail("it began to tune"))
     cases = [
         (make_eraser(HierarchicalClusters(0)), "n_clusters is 0"),
         (make_eraser(HashClusters(0)), "n_clusters is 0"),

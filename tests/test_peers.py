@@ -115,8 +115,10 @@ def test_a_store_keeps_a_ridge_eraser(backbone, private, split, tmp_path):
         fresh = ridge.fit(private[3:40])
         assert store.eraser.state_hash() == fresh.state_hash() == store.verify().state_hash
         np.testing.assert_array_equal(store.eraser.predict(split.test), fresh.predict(split.test))
-    with pytest.raises(StoreError, match="keeps one of LMEraser, RidgeEraser, and this is a KeptPrototypes"):
-        Store.create(tmp_path / "leak", KeptPrototypes(backbone), private)
+    with pytest.warns(UserWarning, match="it does not forget"):
+        Store.create(tmp_path / "leak", KeptPrototypes(backbone, verbose=False), private[:40], split.public).close()
+    with pytest.raises(StoreError, match="of your own: open it with eraser="):
+        Store.open(tmp_path / "leak")
 
 
 def test_statistics_of_other_features_have_other_addresses(backbone, private):

@@ -42,7 +42,7 @@ with Store.create(desk / "store", eraser, private, split.public) as store:
     traces = {"uid": who.uids[0].encode(), "key": who.keys.tobytes(), "digest": who.digests.tobytes()}
     traces |= {"digest in hex": who.digests.tobytes().hex().encode(), "address": model.address.encode()}
     traces |= {"row of pixels": image[0, 100].tobytes(), "pixels by position": image.transpose(1, 2, 0)[100].tobytes()}
-    traces |= {"head": model.weight.tobytes(), "prompt": model.prompt[0].tobytes()}
+    traces |= {"head": model.arrays["weight"].tobytes(), "prompt": model.arrays["prompt"][0].tobytes()}
     traces |= {"feature": backbone.features(np.asarray(who.images)).tobytes()}
     other = next(part for j, part in store.eraser.state_.members.items() if j != k)[[0]]
     traces |= {"of somebody else": np.asarray(other.images)[0, 0, 100].tobytes()}

@@ -190,7 +190,7 @@ def test_a_failed_request_is_kept_and_carried_out_later(make_store, private, mon
     store = make_store()
     before = store.eraser.state_hash()
     with monkeypatch.context() as patch:
-        patch.setattr("lmeraser_kit.unlearning.rebuild.tune_cluster", lambda *arguments: 1 / 0)
+        patch.setattr("lmeraser_kit.unlearning.rebuild.learn_cluster", lambda *arguments: 1 / 0)
         with pytest.raises(ZeroDivisionError):
             store.forget(private.uids[0])
         assert store.eraser.state_hash() == before
@@ -221,8 +221,8 @@ def test_nothing_of_a_forgotten_sample_is_left_in_any_file(fit_on, make_store, p
         "uid": b"planted-uid-7351",
         "label, uid and pixels": planted.digests[0].tobytes(),
         "key": planted.keys.tobytes(),
-        "head": saw_it[-1].weight.tobytes()[:64],
-        "prompt": saw_it[-1].prompt.tobytes()[:64],
+        "head": saw_it[-1].arrays["weight"].tobytes()[:64],
+        "prompt": saw_it[-1].arrays["prompt"].tobytes()[:64],
         "address": saw_it[-1].address.encode(),
     }
     if fit_on == "private":  # the only routing for which features are kept
@@ -256,7 +256,7 @@ def _covered(store, k, checkpoint):
 def test_a_request_under_way_leaves_nothing_either(make_store, private, monkeypatch):
     """Between the record and the commit the uid is in a staged file; never in the ledger."""
     store, uid = make_store(), private.uids[7]
-    monkeypatch.setattr("lmeraser_kit.unlearning.rebuild.tune_cluster", lambda *arguments: 1 / 0)
+    monkeypatch.setattr("lmeraser_kit.unlearning.rebuild.learn_cluster", lambda *arguments: 1 / 0)
     with pytest.raises(ZeroDivisionError):
         store.forget(uid)
     there = {path.name for path, content in contents(store.folder / "staged").items() if uid.encode() in content}

@@ -28,10 +28,10 @@ from lmeraser_kit.learners.ridge import sums
 from lmeraser_kit.learners.ridge_statistics import RidgeStatistics
 from lmeraser_kit.partitions.hierarchical import HierarchicalClusters
 from lmeraser_kit.partitions.protocol import Partition
-from lmeraser_kit.unlearning.base import Choices
 from lmeraser_kit.unlearning.lmeraser import LMEraser
 from lmeraser_kit.unlearning.rebuild import Jobs, Rebuild
 from lmeraser_kit.unlearning.ridge_eraser import RidgeEraser
+from lmeraser_kit.unlearning.votes import Choices
 
 Learnt = tuple[dict[str, np.ndarray], int]
 

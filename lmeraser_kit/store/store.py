@@ -49,22 +49,14 @@ class Store:
         recovered: The certificate of requests that a crash had interrupted, and that opening has carried out; or None.
     """
 
-    def __init__(
-        self,
-        folder: Path,
-        ledger: Ledger,
-        device: str,
-        n_jobs: int | None,
-        verbose: bool,
-        eraser: BaseEraser | None = None,
-    ):
+    def __init__(self, folder: Path, ledger: Ledger, device: str, eraser: BaseEraser | None = None, **options):
         self.folder, self.readonly, self.recovered, self._ledger = folder, ledger.readonly, None, ledger
         if ledger.facts["format"] != FORMAT:
             raise StoreError(f"{folder} was made by another version of the kit: make a new store from its samples")
         made = json.loads(ledger.facts["arguments"])
         file = folder / "fixed" / made["backbone"]
         read_file(file)  # compares its hash
-        self.eraser = remade(made, file, device, eraser, n_jobs=n_jobs, verbose=verbose)
+        self.eraser = remade(made, file, device, eraser, **options)
         self._volume, self._held = Volume(folder, made, self.eraser.choices().partition), set()
         public = self._volume.read_samples("fixed", made["public"])[0] if made["public"] else None
         self.eraser.prepare(self._volume.empty, public)
@@ -126,8 +118,7 @@ class Store:
             readonly: Predict and verify only; any number may read while one writes.
             repair: Tune clusters whose files are damaged again.
             finish: Carry out what has been recorded; otherwise that is left for the next `run`.
-            eraser: If the backbone, partition, learner or vote is your own: an unfitted eraser like the one that the
-                store was created with. A store holds no code.
+            eraser: If a part of it is your own, an eraser like the one that the store was created with.
 
         Raises:
             StoreError: If there is no store, or somebody else writes.
@@ -140,7 +131,7 @@ class Store:
                 with contextlib.ExitStack() as closing_on_error:
                     ledger = Ledger(folder, readonly, trust=repair and not readonly)
                     closing_on_error.callback(ledger.close)
-                    store = cls(folder, ledger, device, n_jobs, verbose, eraser)
+                    store = cls(folder, ledger, device, eraser, n_jobs=n_jobs, verbose=verbose)
                     store._begin(repair, finish)
                     closing_on_error.pop_all()
                     return store

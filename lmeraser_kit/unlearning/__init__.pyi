@@ -1,11 +1,11 @@
 from .base import BaseEraser as BaseEraser
-from .base import Choices as Choices
 from .eraser import Eraser as Eraser
 from .lmeraser import LMEraser as LMEraser
 from .ridge_eraser import RidgeEraser as RidgeEraser
 from .state import ExactnessError as ExactnessError
 from .state import Receipt as Receipt
 from .state import State as State
+from .votes import Choices as Choices
 from .votes import ClusterVote as ClusterVote
 from .votes import SharedHead as SharedHead
 from .votes import Vote as Vote

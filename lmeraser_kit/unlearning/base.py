@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Container, Iterable, MutableMapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -15,8 +15,7 @@ from sklearn.utils.validation import check_is_fitted
 from lmeraser_kit.ground import checks
 from lmeraser_kit.ground.hashing import digest
 from lmeraser_kit.ground.samples import Samples, concatenate, named
-from lmeraser_kit.learners.protocol import Context, Learner
-from lmeraser_kit.partitions.protocol import Partition
+from lmeraser_kit.learners.protocol import Context
 from lmeraser_kit.unlearning.arguments import (
     asked_about,
     check_arguments,
@@ -26,22 +25,13 @@ from lmeraser_kit.unlearning.arguments import (
     made_with,
 )
 from lmeraser_kit.unlearning.rebuild import Rebuild, Successor, empty_state, receipt, warn_if_uneven
-from lmeraser_kit.unlearning.state import Receipt, State
+from lmeraser_kit.unlearning.state import Receipt
 from lmeraser_kit.unlearning.verification import verify_state
-from lmeraser_kit.unlearning.votes import Vote
-
-
-@dataclass(frozen=True)
-class Choices:
-    """The three choices that an eraser is made of: who is learnt together, what is learnt from them, who answers."""
-
-    partition: Partition
-    learner: Learner
-    vote: Vote
+from lmeraser_kit.unlearning.votes import Choices
 
 
 class BaseEraser(BaseEstimator):
-    """What all erasers share. A child has a constructor, `arguments` and `choices`, and nothing else.
+    """What all erasers share; a child has a constructor, `arguments` and `choices`.
 
     Attributes:
         state_: All that is kept of private data.
@@ -273,12 +263,10 @@ class BaseEraser(BaseEstimator):
         state, choices = self.state_, self.choices()
         if not state.models:
             raise ValueError("no cluster has a model: no private sample is held (any more); add some first")
-        known: tuple[State, Any] | None = self.__dict__.get("_gathered")
-        if known is None or known[0] is not state:
+        if self.__dict__.get("_gathered", (None,))[0] is not state:
             clusters = {k: model.arrays for k, model in state.models.items()}
-            known = state, choices.vote.gather(choices.learner, clusters, self.rebuild().context)
-            self._gathered = known
-        return known[1]
+            self._gathered = state, choices.vote.gather(choices.learner, clusters, self.rebuild().context)
+        return self._gathered[1]
 
     def rebuild(self) -> Rebuild:
         """How states are computed from samples."""
@@ -296,9 +284,8 @@ class BaseEraser(BaseEstimator):
         """Refuse to answer for a model that other arguments would have made. Raises ValueError."""
         check_is_fitted(self, "state_")
         self.check_arguments()
-        check_unchanged(self.made_with_, made_with(self.arguments()))
-        if self.n_classes not in (None, self.n_classes_):
-            check_unchanged({"n_classes": str(self.n_classes_)}, {"n_classes": str(self.n_classes)})
+        now = made_with(self.arguments()) | {"n_classes": str(self.n_classes or self.n_classes_)}
+        check_unchanged(self.made_with_ | {"n_classes": str(self.n_classes_)}, now)
 
     def __getstate__(self) -> dict:
         return {name: value for name, value in super().__getstate__().items() if name != "_gathered"}

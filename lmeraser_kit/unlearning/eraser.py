@@ -7,8 +7,8 @@ from typing import Any
 from lmeraser_kit.backbones.backbone import Backbone
 from lmeraser_kit.learners.protocol import Learner
 from lmeraser_kit.partitions.protocol import Partition
-from lmeraser_kit.unlearning.base import BaseEraser, Choices
-from lmeraser_kit.unlearning.votes import ClusterVote, Vote
+from lmeraser_kit.unlearning.base import BaseEraser
+from lmeraser_kit.unlearning.votes import Choices, ClusterVote, Vote
 
 
 class Eraser(BaseEraser):

@@ -9,8 +9,8 @@ from lmeraser_kit.learners.prompt_tuning import PromptTuning
 from lmeraser_kit.learners.recipe import Recipe
 from lmeraser_kit.partitions.hierarchical import HierarchicalClusters
 from lmeraser_kit.partitions.protocol import Partition
-from lmeraser_kit.unlearning.base import BaseEraser, Choices
-from lmeraser_kit.unlearning.votes import ClusterVote
+from lmeraser_kit.unlearning.base import BaseEraser
+from lmeraser_kit.unlearning.votes import Choices, ClusterVote
 
 
 class LMEraser(BaseEraser):

@@ -16,8 +16,8 @@ from lmeraser_kit.learners.ridge import L2
 from lmeraser_kit.learners.ridge_statistics import RidgeStatistics
 from lmeraser_kit.partitions.hashed import HashClusters
 from lmeraser_kit.partitions.protocol import Partition
-from lmeraser_kit.unlearning.base import BaseEraser, Choices
-from lmeraser_kit.unlearning.votes import SharedHead
+from lmeraser_kit.unlearning.base import BaseEraser
+from lmeraser_kit.unlearning.votes import Choices, SharedHead
 
 SHARDS = 256  # a random request then costs some 256 times less than all of them; accuracy does not depend on it
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
@@ -43,6 +44,15 @@ class Vote(Protocol):
     def forward_passes(self, learner: Learner, partition: Partition, weights: np.ndarray) -> int:
         """Passes through the backbone for one image, whose clusters have these weights, (1, K)."""
         ...
+
+
+@dataclass(frozen=True)
+class Choices:
+    """The three choices that an eraser is made of: who is learnt together, what is learnt from them, who answers."""
+
+    partition: Partition
+    learner: Learner
+    vote: Vote
 
 
 class ClusterVote(BaseEstimator):
