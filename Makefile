@@ -35,8 +35,8 @@ agree: $(READY)  ## how a run (PROFILE=quick NAME=quick) agrees with the referen
 reference: $(READY)  ## for maintainers: a run of this commit becomes the reference of its profile
 	@$(BIN)/python -m lmeraser_kit.experiments.reference '$(PROFILE)' --name '$(NAME)'
 
-tolerance: $(READY)  ## for maintainers: what other kernels change, from RUNS="quick-nehalem quick-default" [BASE=run] (see results/README.md)
-	@$(BIN)/python -m lmeraser_kit.experiments.reference $(PROFILE) $(if $(BASE),--name $(BASE)) --tolerance $(RUNS)
+tolerance: $(READY)  ## for maintainers: what other kernels change, from RUNS="quick quick-nehalem quick-default" (see results/README.md)
+	@$(BIN)/python -m lmeraser_kit.experiments.reference $(PROFILE) --tolerance $(RUNS)
 
 plan: $(READY)  ## what a profile would run here, and about how long it would take
 	@$(BIN)/python -m lmeraser_kit.experiments.estimate $(PROFILE) --cores $(CORES) --set '$(SET)'

@@ -53,6 +53,9 @@ def _same_code(commit: str | None) -> bool:
     return subprocess.run(words, capture_output=True).returncode == 0
 
 
+SAME = ("kit", "torch", "numpy", "scipy", "scikit-learn")  # what runs that differ in kernels alone have in common
+
+
 def adopt(root: Path, profile: str) -> list[str]:
     """Make a run the reference of its profile: whole, or not at all. Returns what has changed, in words.
 
@@ -99,7 +102,7 @@ def measure_tolerance(base: Path, others: list[Path]) -> pd.DataFrame:
     for root in others:
         if not root.is_dir():
             raise ValueError(f"there is no {root}: make reproduce NAME={root.name} makes it")
-        same = ("parameters", "kit:", "torch:", "numpy:", "scipy:", "scikit-learn:")
+        same = ("parameters", *(f"{name}:" for name in SAME))
         differing = [why for why in agreement.caveats(root, base) if why.startswith(same) or "missing" in why]
         if differing or not any(root.glob("tables/*.csv")):
             raise ValueError(f"{root} says nothing about kernels: {'; '.join(differing) or 'it has no tables'}")
@@ -113,6 +116,26 @@ def measure_tolerance(base: Path, others: list[Path]) -> pd.DataFrame:
     return table.reset_index().assign(kernels=" | ".join(kernels))
 
 
+def pooled_tolerance(runs: list[Path]) -> pd.DataFrame:
+    """As `measure_tolerance`, over groups of runs: only those of the same code and versions are compared.
+
+    Raises:
+        ValueError: If a run has no other to be compared with.
+    """
+    groups: dict[tuple, list[Path]] = {}
+    for root in runs:
+        where = agreement.places(root)
+        groups.setdefault(tuple(tuple(sorted(where.get(name, ()))) for name in SAME), []).append(root)
+    if alone := [group[0].name for group in groups.values() if len(group) < 2]:
+        raise ValueError(f"no other run of the code and versions of {', '.join(alone)} is named")
+    measured = pd.concat([measure_tolerance(first, others) for first, *others in groups.values()])
+    measured["squares"] = measured["values"] * measured["root_mean_square"] ** 2
+    by = measured.groupby(["table", "column"], sort=True)
+    table = by.agg(values=("values", "sum"), largest=("largest", "max"), squares=("squares", "sum"))
+    table["root_mean_square"] = np.sqrt(table.pop("squares") / table["values"])
+    return table.reset_index().assign(kernels=" || ".join(dict.fromkeys(measured["kernels"])))
+
+
 def _kernels(root: Path) -> str:
     where = agreement.places(root)
     return ", ".join("/".join(sorted(where[name])) for name in ("chip", "blas"))
@@ -124,17 +147,14 @@ def main(arguments: list[str] | None = None) -> int:
         prog="python -m lmeraser_kit.experiments.reference", description="Replace a reference."
     )
     parser.add_argument("profile")
-    parser.add_argument(
-        "--name", help="the run's folder below results/; by default PROFILE (with --tolerance the reference)"
-    )
+    parser.add_argument("--name", help="the run's folder below results/; by default PROFILE")
     parser.add_argument("--tolerance", nargs="*", metavar="NAME", help="measure what other kernels change instead")
     options = parser.parse_args(arguments)
     try:
         if options.tolerance == []:
-            raise ValueError('no run is named: make tolerance RUNS="quick-nehalem quick-default"')
+            raise ValueError('no run is named: make tolerance RUNS="quick quick-nehalem quick-default"')
         if options.tolerance:
-            base = run_folder(options.name) if options.name else REFERENCE / options.profile
-            table = measure_tolerance(base, [run_folder(name) for name in options.tolerance])
+            table = pooled_tolerance([run_folder(name) for name in options.tolerance])
             table.to_csv(REFERENCE / options.profile / "tolerance.csv", index=False)
             print(table.drop(columns="kernels").to_string(index=False))
         else:
