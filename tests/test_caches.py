@@ -54,9 +54,9 @@ def test_a_change_in_any_computing_file_and_a_new_file_are_other_code(tmp_path):
     (copy / "rooms").mkdir()
     (copy / "rooms" / "new.py").write_text("x = 1\n")
     assert digest() != before
-    (copy / "report.py").write_text("")
+    (copy / "experiments" / "new.py").write_text("")
     (copy / "rooms" / "new.py").unlink()
-    assert digest() == before  # a report computes no bit of a model
+    assert digest() == before  # an experiment computes no bit of a model
 
 
 # --- where it was computed

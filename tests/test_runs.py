@@ -19,7 +19,7 @@ from lmeraser_kit.data import inputs
 from lmeraser_kit.experiments import results, runs
 from lmeraser_kit.experiments.report import write_report
 
-LOOK_UP = "from lmeraser_kit import results\n"
+LOOK_UP = "from lmeraser_kit.experiments import results\n"
 
 
 def notebook_of(path, *cells, parameters='n: int = 3  # how many\nname: str = "a"  # who\noutput: str = ""  # where\n'):

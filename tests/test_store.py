@@ -546,11 +546,6 @@ def test_bad_requests_and_bad_folders_are_refused(make_store, make_eraser, priva
         with pytest.raises(StoreError, match="has been closed"):
             request()
 
-    class Strange(SingleCluster):
-        """A partition of the user's own."""
-
-    with pytest.raises(StoreError, match="only these partitions"):
-        Store.create(tmp_path / "strange", make_eraser(Strange()), private[:20])
     with pytest.raises(ValueError, match="7000 clusters cannot be made"):
         Store.create(tmp_path / "many", make_eraser(HierarchicalClusters(7000)), private[:20], split.public[:120])
     assert not (tmp_path / "many").exists()

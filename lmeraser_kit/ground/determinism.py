@@ -112,16 +112,12 @@ def versions() -> dict[str, str]:
 
 
 PACKAGE = Path(__file__).parents[1]
-NO_BITS = (
-    "evaluation",
-    "figures",
-    "experiments",
-)  # folders that compute no bit of a model: they measure, draw and plan
+NO_BITS = ("evaluation", "figures", "experiments", "testing")  # they compute no bit of a model
 
 
 def computing_files(package: Path = PACKAGE) -> list[Path]:
     """The kit's own files that may compute bits of a backbone, a state or a shadow model, in order."""
-    return [p for p in sorted(package.rglob("*.py")) if p.relative_to(package).parts[0] not in NO_BITS]
+    return [p for p in sorted(package.rglob("*.py")) if p.relative_to(package).with_suffix("").parts[0] not in NO_BITS]
 
 
 @functools.cache

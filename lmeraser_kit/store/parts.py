@@ -17,6 +17,7 @@ import numpy as np
 from sklearn.base import clone
 
 from lmeraser_kit.backbones.backbone import Backbone
+from lmeraser_kit.ground.determinism import pick_device
 from lmeraser_kit.ground.samples import Samples
 from lmeraser_kit.learners.prompt_tuning import PromptTuning
 from lmeraser_kit.learners.recipe import Recipe
@@ -67,7 +68,7 @@ def remade(made: dict[str, Any], file: Path, device: str, given: BaseEraser | No
         check_unchanged(made["made_with"], made_with(given.arguments()))
         eraser = clone(given).set_params(n_classes=made["arguments"]["n_classes"], **options)
         return stored(type(eraser))(**eraser.get_params(deep=False))
-    kind = _kind(made["eraser"])
+    kind, device = _kind(made["eraser"]), str(pick_device(device))
     arguments = {name: _from_plain(value) for name, value in made["arguments"].items()}
     try:
         backbone = Backbone.load(file, device)

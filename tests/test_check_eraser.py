@@ -1,0 +1,189 @@
+"""`check_eraser`: the kit's own learners and partitions pass, learners of one's own too, and leaks are caught."""
+
+import numpy as np
+import pytest
+from scipy.special import softmax
+from sklearn.base import BaseEstimator
+
+from lmeraser_kit import (
+    Eraser,
+    HashClusters,
+    HierarchicalClusters,
+    HyperplaneClusters,
+    LMEraser,
+    Recipe,
+    RidgeEraser,
+    SingleCluster,
+    Store,
+)
+from lmeraser_kit.learners import PromptTuning, RidgeStatistics
+from lmeraser_kit.partitions import OwnPartition
+from lmeraser_kit.store import StoreError
+from lmeraser_kit.testing import NotExactError, check_eraser
+from lmeraser_kit.unlearning import SharedHead
+
+PARTITIONS = {
+    "public prototypes": HierarchicalClusters(4),
+    "private prototypes": HierarchicalClusters(4, fit_on="private"),
+    "hyperplanes": HyperplaneClusters(2),
+    "shards": HashClusters(4),
+    "one": SingleCluster(),
+}
+LEARNERS = {
+    "prompt and head, in slices": (PromptTuning(Recipe(epochs=1, slices=2, shift=0.1)), None),
+    "head": (PromptTuning(Recipe(epochs=2, prompt="none")), None),
+    "statistics": (RidgeStatistics(mirrored=True), SharedHead(local=0.3)),
+}
+
+
+@pytest.fixture
+def check(backbone, private, split):
+    def check(eraser, **options):
+        return check_eraser(eraser, private[:48], split.public[:80], verbose=False, **options)
+
+    return check
+
+
+@pytest.mark.parametrize("partition", PARTITIONS.values(), ids=PARTITIONS)
+@pytest.mark.parametrize("learner, vote", LEARNERS.values(), ids=LEARNERS)
+def test_every_learner_and_partition_of_the_kit_is_exact(learner, vote, partition, check, backbone):
+    assert all(not one.failure for one in check(Eraser(backbone, partition, learner, vote)))
+
+
+@pytest.mark.parametrize("kind", [LMEraser, RidgeEraser])
+def test_the_named_erasers_are_rows_of_the_same_table(kind, check, backbone, private, split):
+    eraser = kind(backbone, HashClusters(3), Recipe(epochs=1), verbose=False).fit(private[:30])
+    same = Eraser(backbone, *vars(eraser.choices()).values(), verbose=False).fit(private[:30])
+    assert eraser.state_.pieces() == same.state_.pieces()
+    np.testing.assert_array_equal(eraser.predict_proba(split.test), same.predict_proba(split.test))
+
+
+# --- of one's own, in some twenty lines each
+
+
+class ClassMeans(BaseEstimator):
+    """The mean feature of each class; the nearest mean answers."""
+
+    def __init__(self, temperature=2.0):
+        self.temperature = temperature
+
+    def learn(self, samples, context):
+        one_hot = np.eye(samples.n_classes)[samples.labels]
+        features = context.features(samples).astype(np.float64)
+        return {"sums": one_hot.T @ features, "counts": one_hot.sum(axis=0)}, len(samples)
+
+    def predict_proba(self, learnt, samples, context):
+        features, there = context.features(samples), learnt["counts"] > 0
+        means = learnt["sums"][there] / learnt["counts"][there, None]
+        distances = np.full((len(features), len(there)), np.inf)
+        distances[:, there] = np.square(features[:, None] - means).sum(axis=2)
+        return softmax(-distances / self.temperature, axis=1)
+
+
+class ByBrightness(OwnPartition):
+    """Clusters by the first feature: bands of equal width; the own band answers, or the nearest that has samples."""
+
+    def __init__(self, width=1.0, n_bands=4):
+        self.width = width
+        self.n_bands = n_bands
+
+    def assign(self, features, keys):
+        return np.clip(np.floor(features[:, 0] / self.width) + self.n_bands // 2, 0, self.n_bands - 1).astype(int)
+
+    def votes(self, features, available):
+        nearest = np.abs(self.assign(features, None)[:, None] - available).argmin(axis=1)
+        return np.eye(len(available))[nearest]
+
+
+def test_a_learner_and_a_partition_of_ones_own_get_everything(check, backbone, private, split, tmp_path):
+    eraser = Eraser(backbone, ByBrightness(), ClassMeans(), verbose=False)
+    assert all(not one.failure for one in check(eraser))
+    with Store.create(tmp_path / "store", eraser, private[:40]) as store:
+        assert store.forget(private.uids[:2]).n_forgotten == 2
+    with pytest.raises(StoreError, match="of your own: open it with eraser="):
+        Store.open(tmp_path / "store")
+    with pytest.raises(ValueError, match=r"learner from .*2\.0.* to .*1\.0"):
+        Store.open(tmp_path / "store", eraser=Eraser(backbone, ByBrightness(), ClassMeans(1.0)))
+    with Store.open(tmp_path / "store", eraser=eraser, verbose=False) as store:
+        store.verify()
+        assert store.eraser.state_hash() == eraser.fit(private[2:40]).state_hash()
+        assert store.eraser.score(split.test) > 0.25
+
+
+def test_what_is_no_learner_and_no_partition_is_refused(backbone, private):
+    class Silent(BaseEstimator):
+        def learn(self, samples, context):
+            return {}, 0
+
+    class Listed(ClassMeans):
+        def learn(self, samples, context):
+            return [1, 2], 0
+
+    with pytest.raises(ValueError, match=r"learner is .*lacks predict_proba.*expected a learner such as"):
+        Eraser(backbone, HashClusters(2), Silent()).fit(private[:30])
+    with pytest.raises(ValueError, match=r"clusters .* lacks assign"):
+        Eraser(backbone, ClassMeans(), ClassMeans()).fit(private[:30])
+    with pytest.raises(ValueError, match=r"Listed\.learn returned list, expected arrays by name"):
+        Eraser(backbone, HashClusters(2), Listed(), verbose=False).fit(private[:30])
+    with pytest.raises(ValueError, match="RidgeStatistics, from which a shared head can be computed"):
+        Eraser(backbone, HashClusters(2), ClassMeans(), SharedHead()).fit(private[:30])
+
+
+# --- with a leak
+
+
+class GlobalNoise(ClassMeans):
+    """A global random generator."""
+
+    def learn(self, samples, context):
+        learnt, cost = super().learn(samples, context)
+        return learnt | {"sums": learnt["sums"] + 1e-6 * np.random.standard_normal(learnt["sums"].shape)}, cost  # noqa: NPY002
+
+
+class SharedScaler(ClassMeans):
+    """A scaler that the first cluster has fitted."""
+
+    def learn(self, samples, context):
+        learnt, cost = super().learn(samples, context)
+        self.scale = getattr(self, "scale", learnt["sums"].std())
+        return learnt | {"sums": learnt["sums"] / self.scale}, cost
+
+
+SEEN = []
+
+
+class Diary(ClassMeans):
+    """Something is kept after deletion."""
+
+    def learn(self, samples, context):
+        SEEN.extend(samples.uids.tolist())
+        return super().learn(samples, context)
+
+
+class LooksAround(OwnPartition):
+    """A cluster that depends on who else is routed."""
+
+    def assign(self, features, keys):
+        return (features[:, 0] > np.median(features[:, 0])).astype(int)
+
+    def votes(self, features, available):
+        return np.full((1, len(available)), 1 / len(available))
+
+
+@pytest.mark.parametrize(
+    "partition, learner, failure",
+    [
+        (HashClusters(3), GlobalNoise(), "learnt again, give other bits"),
+        (HashClusters(3), SharedScaler(), "not those of a fit on the samples held"),
+        (HashClusters(3), Diary(), "the learner's module still holds the uid of a sample that has left"),
+        (LooksAround(), ClassMeans(), "assigned to another cluster when others are routed with it"),
+    ],
+    ids=["global generator", "shared scaler", "kept", "looks around"],
+)
+def test_a_leak_fails(partition, learner, failure, check, backbone):
+    eraser = Eraser(backbone, partition, learner)
+    with pytest.raises(NotExactError, match=failure) as caught:
+        check(eraser)
+    found = check(eraser, raises=False)
+    assert [one.failure for one in found] == [one.failure for one in caught.value.checks]
+    assert sum(bool(one.failure) for one in found) < len(found), "a check that always fails says nothing"
