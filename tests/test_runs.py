@@ -65,6 +65,8 @@ def test_corrupt_missing_and_untagged_notebooks_are_refused(tmp_path):
         runs.check_parameters(tmp_path / "torn.ipynb", {})
     with pytest.raises(ValueError, match="no notebook"):
         runs.check_parameters(tmp_path / "none.ipynb", {})
+    with pytest.raises(ValueError, match=r"it is notebooks/experiments/04_unlearning\.ipynb now"):
+        runs.check_parameters("notebooks/04_unlearning.ipynb", {})
     nbformat.write(new_notebook(cells=[new_code_cell("n = 1")]), tmp_path / "bare.ipynb")
     with pytest.raises(ValueError, match="no cell tagged 'parameters'"):
         runs.check_parameters(tmp_path / "bare.ipynb", {"n": 2})
@@ -160,7 +162,7 @@ def test_the_report_makes_the_committed_tables_from_the_committed_runs(tmp_path)
     for name in ("tables/of_an_earlier_plan.csv", "figures/of_an_earlier_plan.png"):
         (tmp_path / name).parent.mkdir()
         (tmp_path / name).write_text("old")
-    report = results.PROJECT / "notebooks" / "05_report.ipynb"
+    report = results.NOTEBOOKS / "05_report.ipynb"
     runs.run_notebook(report, tmp_path / "runs" / "05_report" / "only", {"profile": str(tmp_path)})
     for table in (committed / "tables").glob("*.csv"):
         pd.testing.assert_frame_equal(pd.read_csv(tmp_path / "tables" / table.name), pd.read_csv(table))

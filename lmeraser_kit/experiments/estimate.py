@@ -23,7 +23,7 @@ from lmeraser_kit.backbones import VITS, untrained
 from lmeraser_kit.baselines.methods import FRONTIER, UNDIVIDED
 from lmeraser_kit.data.datasets import PAPER_SHARE, PUBLIC_BELOW, load_dataset
 from lmeraser_kit.experiments import runs
-from lmeraser_kit.experiments.results import PROJECT
+from lmeraser_kit.experiments.results import NOTEBOOKS, PROJECT
 from lmeraser_kit.ground.determinism import exact_arithmetic, native_precisions, progress
 from lmeraser_kit.learners.recipe import named_recipe
 
@@ -134,7 +134,7 @@ def estimate(profile: dict) -> pd.DataFrame:
         ValueError: As for `runs.plan`.
     """
     planned = {
-        (notebook, name): runs.check_parameters(PROJECT / "notebooks" / f"{notebook}.ipynb", changes)
+        (notebook, name): runs.check_parameters(NOTEBOOKS / f"{notebook}.ipynb", changes)
         for (notebook, name), changes in runs.plan(profile).items()
     }
     emulated = [run for run in planned.values() if run.get("precision", "float32") not in native_precisions()]

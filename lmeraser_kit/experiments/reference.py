@@ -18,7 +18,7 @@ import pandas as pd
 from lmeraser_kit.experiments import agreement, runs
 from lmeraser_kit.experiments.agreement import REFERENCE
 from lmeraser_kit.experiments.reproduce import planned_runs
-from lmeraser_kit.experiments.results import PROJECT, manifests, run_folder
+from lmeraser_kit.experiments.results import NOTEBOOKS, PROJECT, manifests, run_folder
 
 KEPT = {"tables": (".csv", ".md"), "figures": (".png", ".svg"), "runs": (".json", ".csv", ".yaml")}
 
@@ -36,7 +36,7 @@ def check_adoptable(root: Path, profile: str) -> None:
         manifest = found.get((notebook, run))
         if manifest is None:
             raise ValueError(f"{notebook}/{run} is missing in {root}: make reproduce PROFILE={profile} runs it")
-        wanted = runs.check_parameters(PROJECT / "notebooks" / f"{notebook}.ipynb", changes)
+        wanted = runs.check_parameters(NOTEBOOKS / f"{notebook}.ipynb", changes)
         if manifest["parameters"] != wanted:
             raise ValueError(f"{notebook}/{run} was run with other parameters than the profile's")
         if not manifest["clean"]:

@@ -13,6 +13,7 @@ import numpy as np
 import pandas as pd
 
 PROJECT = Path(__file__).parents[2]
+NOTEBOOKS = PROJECT / "notebooks" / "experiments"
 TAKEN = ("reference", "lab", "benchmarks")  # folders below results/ that are no run's
 
 

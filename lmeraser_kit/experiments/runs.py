@@ -4,7 +4,7 @@ papermill warns about an unknown parameter and goes on, and passes on any type. 
 starts if a parameter is unknown or ill-typed. A run leaves a folder: `executed.ipynb`, `params.yaml`, `manifest.json`
 (where, when, with what, on which data), `metrics.json` and what else the notebook saves there.
 
-    python -m lmeraser_kit.experiments.runs notebooks/04_unlearning.ipynb results/mine -y "{n_clusters: 4}"
+    python -m lmeraser_kit.experiments.runs notebooks/experiments/04_unlearning.ipynb results/mine -y "{n_clusters: 4}"
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ from nbclient.exceptions import DeadKernelError
 from papermill.exceptions import PapermillExecutionError
 
 from lmeraser_kit.data.inputs import input_digests
-from lmeraser_kit.experiments.results import PROJECT, read_json, write_json
+from lmeraser_kit.experiments.results import NOTEBOOKS, PROJECT, read_json, write_json
 
 TYPES = {"int": int, "float": (int, float), "str": str, "bool": bool, "list": list}
 VERSIONS = ("lmeraser-kit", "torch", "torchvision", "timm", "numpy", "scikit-learn", "papermill")
@@ -49,7 +49,8 @@ def check_parameters(notebook: Path | str, parameters: dict) -> dict:
         ValueError: If the notebook cannot be read or has no parameters cell, or a parameter is unknown or ill-typed.
     """
     if not Path(notebook).is_file():
-        raise ValueError(f"no notebook {notebook}")
+        moved = NOTEBOOKS / Path(notebook).name
+        raise ValueError(f"no notebook {notebook}" + f": it is {moved.relative_to(PROJECT)} now" * moved.is_file())
     try:
         cells = nbformat.read(notebook, as_version=4).cells
         known = papermill.inspect_notebook(str(notebook))
@@ -87,7 +88,7 @@ def expand(grid: dict) -> list[dict]:
     return [dict(zip(grid, values, strict=True)) for values in itertools.product(*swept)]
 
 
-def plan(config: dict, notebooks: Path | str = PROJECT / "notebooks") -> dict[tuple[str, str], dict]:
+def plan(config: dict, notebooks: Path | str = NOTEBOOKS) -> dict[tuple[str, str], dict]:
     """The runs of a profile: (notebook, run's name) -> parameters. Everything is checked before anything runs.
 
     A profile's entry may be a list of grids. A run is named by the parameters that are swept.
@@ -127,7 +128,7 @@ def changed(profile: dict, values: dict) -> dict:
         raise ValueError(f"changes are {values!r}, expected names and values, such as {{seed: [0]}}")
     notebooks, used, everything = {}, set(), set()
     for notebook, grids in (profile.get("notebooks") or {}).items():
-        known = papermill.inspect_notebook(str(PROJECT / "notebooks" / f"{notebook}.ipynb"))
+        known = papermill.inspect_notebook(str(NOTEBOOKS / f"{notebook}.ipynb"))
         mine = {name: value for name, value in values.items() if name in known}
         used |= mine.keys()
         everything |= known.keys()
