@@ -66,10 +66,11 @@ stand-ins: $(READY)  ## run the paper's profile on tiny stand-ins for its datase
 lab: $(READY)  ## open JupyterLab on the notebooks
 	$(BIN)/jupyter lab notebooks
 
-lint: $(READY)  ## check format, style and imports
+lint: $(READY)  ## check format, style, imports and types
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/lint-imports --no-logo
+	$(BIN)/mypy
 
 clean:  ## remove runs, trained backbones and caches; the environment and committed results stay
 	rm -rf data/backbones data/shadows data/decoded results/lab results/tiny results/stand-ins .snakemake .pytest_cache .ruff_cache .hypothesis

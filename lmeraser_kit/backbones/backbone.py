@@ -214,7 +214,7 @@ class Backbone:
         show_progress: bool = False,
         batch_size: int = FEATURE_BATCH,
         layers: bool = False,
-        uids: Sequence[str] | None = None,
+        uids: Sequence[str] | np.ndarray | None = None,
     ) -> np.ndarray:
         """Features of clean images, always computed in batches of one fixed shape (the last one is padded).
 

@@ -38,7 +38,7 @@ class Samples:
     images: np.ndarray
     labels: np.ndarray
     uids: np.ndarray
-    n_classes: int | None = None
+    n_classes: int = None  # type: ignore[assignment]  # None is replaced below
 
     def __post_init__(self) -> None:
         images = self.images

@@ -7,6 +7,7 @@ checkpoints have addresses of their own: see `SlicedLearner`.
 from __future__ import annotations
 
 import json
+from typing import Any
 
 import numpy as np
 
@@ -75,6 +76,7 @@ def learn_cluster(
             else:
                 arrays, cost = learner.learn(part, context)
             start = ClusterModel(_checked(learner, arrays), len(part), int(cost), address, start)
+    assert start is not None  # there is a sample, so there is a slice
     return start
 
 
@@ -85,7 +87,7 @@ def _slices(learner: Learner, samples: Samples, context: Context) -> tuple[np.nd
     return np.zeros(len(samples), dtype=int), 1
 
 
-def _checked(learner: Learner, arrays: object) -> dict[str, np.ndarray]:
+def _checked(learner: Learner, arrays: Any) -> dict[str, np.ndarray]:
     """What a learner has returned, if it is arrays by name."""
     fine = isinstance(arrays, dict) and all(isinstance(array, np.ndarray) for array in arrays.values())
     if not fine or any(array.dtype.kind not in "biuf" for array in arrays.values()):

@@ -81,7 +81,7 @@ class PromptTuning(BaseEstimator):
         if start is None:
             prompt = torch.randn(3, int(mask.sum()), generator=torch.Generator().manual_seed(seed)) * recipe.prompt_std
             weight, bias = torch.zeros(samples.n_classes, backbone.n_features), torch.zeros(samples.n_classes)
-            if from_ridge:
+            if from_ridge and clean is not None:
                 weight, bias = ridge_start(clean, samples)
         else:
             prompt, weight, bias = (torch.tensor(start[name]) for name in ("prompt", "weight", "bias"))

@@ -7,7 +7,9 @@ from __future__ import annotations
 
 import dataclasses
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -17,7 +19,7 @@ from lmeraser_kit.ground.hashing import keyed_uniform
 from lmeraser_kit.learners.prompts import PROMPTS, prompt_mask
 
 CHOICES = {"prompt": PROMPTS, "optimiser": ("adamw", "sgd"), "head_start": ("zero", "ridge")}
-LIMITS = {  # of what is not just a finite number from 0
+LIMITS: dict[str, dict[str, Any]] = {  # of what is not just a finite number from 0
     "prompt_size": {"most": 1, "beyond": True},
     "momentum": {"most": 1, "below": True},
     "warmup": {"most": 1, "below": True},
@@ -94,10 +96,12 @@ class Recipe:
             object.__setattr__(self, field.name, value)
 
     @classmethod
-    def published(cls, **changes) -> Recipe:
+    def published(cls, **changes: Any) -> Recipe:
         """The recipe of the published code: SGD at 1e4 for prompt and head, 50 epochs, a prompt from N(0, 1)."""
-        return cls(**{"optimiser": "sgd", "prompt_lr": 1e4, "head_lr": 1e4, "epochs": 50, "batch_size": 128,
-                      "min_batches": 1, "prompt_std": 1.0, "head_start": "zero", "flip": True} | changes)  # fmt: skip
+        sgd = {"optimiser": "sgd", "prompt_lr": 1e4, "head_lr": 1e4, "epochs": 50, "batch_size": 128, "min_batches": 1}
+        start = {"prompt_std": 1.0, "head_start": "zero", "flip": True}
+        as_published: dict[str, Any] = sgd | start
+        return cls(**as_published | changes)
 
     def batch_of(self, n: int) -> int:
         """The largest batch of a cluster of n samples."""
@@ -117,10 +121,10 @@ class Recipe:
         return prompt_mask(self.prompt, self.prompt_size, size, seed)
 
 
-RECIPES = {"default": Recipe, "published": Recipe.published}
+RECIPES: dict[str, Callable[..., Recipe]] = {"default": Recipe, "published": Recipe.published}
 
 
-def named_recipe(name: str, **changes) -> Recipe:
+def named_recipe(name: str, **changes: Any) -> Recipe:
     """One of RECIPES, with changes. Raises ValueError for an unknown name, or a change that makes no sense."""
     checks.choice("name", name, RECIPES)
     for change in changes:

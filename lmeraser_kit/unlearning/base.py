@@ -66,7 +66,7 @@ class BaseEraser(BaseEstimator):
             self.__dict__.pop("state_", None)
             self.receipt_ = self._take_on("fit", len(private), self.successor((), private), started)
         except BaseException:
-            vars(self).update(before)  # a fit that fails leaves the model that was there
+            self.__dict__.update(before)  # a fit that fails leaves the model that was there
             raise
         return self
 
@@ -101,7 +101,7 @@ class BaseEraser(BaseEstimator):
             raise TypeError(f"public is {type(public).__name__}, expected Samples(images, labels, uids), or None")
         if partition.learns_from == "public" and public is None:
             raise ValueError("the partition is fitted on public features: give fit(private, public=...)")
-        source = public if partition.learns_from == "public" else private
+        source = public if public is not None and partition.learns_from == "public" else private
         if len(source) or partition.learns_from == "public":
             partition.check(len(source))
         if public is not None and len(shared := np.intersect1d(private.uids, public.uids)):
@@ -156,7 +156,8 @@ class BaseEraser(BaseEstimator):
             ValueError: As for `forget` and `add`.
         """
         if not hasattr(self, "state_"):
-            return self.rebuild().successor(empty_state(joining), (), joining, cache, announce=True)
+            new = checks.instance("joining", joining, Samples)
+            return self.rebuild().successor(empty_state(new), (), new, cache, announce=True)
         self.check_unchanged()
         rebuild, state, held = self.rebuild(), self.state_, self.state_.clusters_of()
         leaving = named(leaving, held)
@@ -212,7 +213,7 @@ class BaseEraser(BaseEstimator):
         self.check_unchanged()
         asked, choices = asked_about(samples, self.state_.empty, self.n_classes_), self.choices()
         context = replace(self.rebuild().context, asked=asked)
-        return choices.vote.predict_proba(self.gathered(), choices.learner, self.state_.routing, asked, context)
+        return choices.vote.predict_proba(self.gathered(), choices.learner, self.state_.partition, asked, context)
 
     def predict(self, samples: Samples | np.ndarray) -> np.ndarray:
         """The most probable class of each sample, (N,) int."""
@@ -232,19 +233,21 @@ class BaseEraser(BaseEstimator):
             ValueError: As for `predict_proba`; or if there are no labels, or some are none of the task's classes.
         """
         self.check_unchanged()
-        if labels is None and not isinstance(samples, Samples):
+        if labels is None and isinstance(samples, Samples):
+            labels = samples.labels
+        if labels is None:
             raise ValueError("labels are missing: score(samples) takes Samples, score(images, labels) takes both")
         n = len(asked_about(samples, self.state_.empty, self.n_classes_))
         if not n:
             raise ValueError("there is no sample to score")
-        labels = checks.class_labels(samples.labels if labels is None else labels, n, self.n_classes_)
+        labels = checks.class_labels(labels, n, self.n_classes_)
         return float(np.mean(self.predict(samples) == labels))
 
     @property
     def forward_passes(self) -> int:
         """Passes through the backbone that a prediction takes, at most."""
         self.check_unchanged()
-        choices, routing = self.choices(), self.state_.routing
+        choices, routing = self.choices(), self.state_.partition
         blank = np.zeros((1, self.backbone.n_features), np.float32)
         weights = routing.votes(blank, np.array(sorted(self.state_.models)))
         return choices.vote.forward_passes(choices.learner, routing, weights)
@@ -261,11 +264,8 @@ class BaseEraser(BaseEstimator):
             ValueError: If no cluster has a model.
         """
         state, choices = self.state_, self.choices()
-        if not state.models:
-            raise ValueError("no cluster has a model: no private sample is held (any more); add some first")
         if self.__dict__.get("_gathered", (None,))[0] is not state:
-            clusters = {k: model.arrays for k, model in state.models.items()}
-            self._gathered = state, choices.vote.gather(choices.learner, clusters, self.rebuild().context)
+            self._gathered = state, choices.vote.gather(choices.learner, state.learnt(), self.rebuild().context)
         return self._gathered[1]
 
     def rebuild(self) -> Rebuild:

@@ -140,7 +140,7 @@ class Rebuild:
         routing = held.routing
         if routing is None:
             routing = clone(partition)
-            if partition.learns_from == "public":
+            if partition.learns_from == "public" and self.public is not None:
                 routing.fit(self._features(self.public), self.public.keys)
             elif partition.learns_from == "private":
                 routing = routing.fit(new, joining.keys) if len(joining) else None

@@ -5,6 +5,7 @@ It does not matter who shares a shard with whom: shards by uid, of a few samples
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -74,7 +75,7 @@ class RidgeEraser(BaseEraser):
     def arguments(self) -> dict[str, Any]:
         """The constructor's arguments, with defaults in place of None."""
         given = self.get_params(deep=False)
-        defaults = {"clusters": lambda: HashClusters(SHARDS), "recipe": Recipe}
+        defaults: dict[str, Callable[[], Any]] = {"clusters": lambda: HashClusters(SHARDS), "recipe": Recipe}
         return given | {name: make() for name, make in defaults.items() if given[name] is None}
 
     def choices(self) -> Choices:

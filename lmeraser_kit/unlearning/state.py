@@ -9,8 +9,10 @@ import numpy as np
 
 from lmeraser_kit.ground.hashing import digest
 from lmeraser_kit.ground.samples import Samples, concatenate, named
-from lmeraser_kit.learners.protocol import ClusterModel
+from lmeraser_kit.learners.protocol import Arrays, ClusterModel
 from lmeraser_kit.partitions.protocol import Partition
+
+NOBODY = "no cluster has a model: no private sample is held (any more); add some first"
 
 
 @dataclass(frozen=True, eq=False)
@@ -33,6 +35,19 @@ class State:
 
     def __len__(self) -> int:
         return sum(map(len, self.members.values()))
+
+    @property
+    def partition(self) -> Partition:
+        """The fitted partition. Raises ValueError if nobody is held."""
+        if self.routing is None or not self.models:
+            raise ValueError(NOBODY)
+        return self.routing
+
+    def learnt(self) -> dict[int, Arrays]:
+        """What is learnt from each cluster, by its number. Raises ValueError if nobody is held."""
+        if not self.models:
+            raise ValueError(NOBODY)
+        return {k: model.arrays for k, model in self.models.items()}
 
     @property
     def samples(self) -> Samples:
