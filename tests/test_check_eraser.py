@@ -100,7 +100,7 @@ def test_a_learner_and_a_partition_of_ones_own_get_everything(check, backbone, p
     assert all(not one.failure for one in check(eraser))
     with Store.create(tmp_path / "store", eraser, private[:40]) as store:
         assert store.forget(private.uids[:2]).n_forgotten == 2
-    with pytest.raises(StoreError, match="of your own: open it with eraser="):
+    with pytest.raises(StoreError, match=r"of your own\): open it with eraser="):
         Store.open(tmp_path / "store")
     with pytest.raises(ValueError, match=r"learner from .*2\.0.* to .*1\.0"):
         Store.open(tmp_path / "store", eraser=Eraser(backbone, ByBrightness(), ClassMeans(1.0)))

@@ -117,7 +117,7 @@ def test_a_store_keeps_a_ridge_eraser(backbone, private, split, tmp_path):
         np.testing.assert_array_equal(store.eraser.predict(split.test), fresh.predict(split.test))
     with pytest.warns(UserWarning, match="it does not forget"):
         Store.create(tmp_path / "leak", KeptPrototypes(backbone, verbose=False), private[:40], split.public).close()
-    with pytest.raises(StoreError, match="of your own: open it with eraser="):
+    with pytest.raises(StoreError, match=r"of your own\): open it with eraser="):
         Store.open(tmp_path / "leak")
 
 

@@ -36,7 +36,7 @@ STANDARD = ("lmeraser_kit.mean", "lmeraser_kit.scale")  # names of a standardisa
 
 
 class Backbone:
-    """A frozen feature extractor. Build one with `train`, `load`, `from_timm` or `from_module`.
+    """A frozen feature extractor: see `train`, `load`, `from_timm` and `from_module`.
 
     Args:
         architecture: A timm model name, or a module, which is copied.
@@ -150,7 +150,7 @@ class Backbone:
         weights = sorted(self.state_dict().items())
         return digest(
             "backbone",
-            self._description(),
+            self.description(),
             *(
                 part
                 for name, w in weights
@@ -158,7 +158,8 @@ class Backbone:
             ),
         )
 
-    def _description(self) -> str:
+    def description(self) -> str:
+        """Architecture, arguments, preprocessing and precision, as JSON; with the weights, all that a backbone is."""
         config = {key: self.data_config[key] for key in ("input_size", "interpolation", "mean", "std", "crop_pct")}
         return json.dumps([self.name, self.arguments, config, self.precision], sort_keys=True)
 
@@ -193,11 +194,7 @@ class Backbone:
         return outputs(self.model, views, None if self.is_timm else self.arguments["stages"])
 
     def standardised(self, public: Samples, threads: int = 1) -> Backbone:
-        """The same backbone with features of mean 0 and standard deviation 1 over public samples.
-
-        Heads then learn at one rate whatever the backbone, and no private sample has a part in it. See
-        `preprocessing.standardisation`.
-        """
+        """The same backbone, its features standardised by public samples, so that one head rate serves all backbones."""
         checks.instance("public", public, Samples)
         *made_of, state, config = self._made_of()
         weights = {name: tensor for name, tensor in state.items() if name not in STANDARD}
@@ -253,17 +250,12 @@ class Backbone:
 
     def save(self, path: Path | str) -> Path:
         """Write weights and configuration to one safetensors file, whole or not at all."""
-        description = {"lmeraser_kit.backbone": self._description()}
+        description = {"lmeraser_kit.backbone": self.description()}
         return write_weights(checks.path("path", path), self.state_dict(), description)
 
     @classmethod
     def load(cls, path: Path | str, device: str = "auto", module: torch.nn.Module | None = None) -> Backbone:
-        """Read a file that `save` wrote.
-
-        Args:
-            path: The file.
-            device: `auto`, or a torch device.
-            module: For a backbone `from_module`, that module: files hold weights, and no code.
+        """Read a file that `save` wrote; for a backbone `from_module`, with that module, because files hold no code.
 
         Raises:
             FileNotFoundError: If there is none.
@@ -272,7 +264,14 @@ class Backbone:
         state, metadata = read_weights(checks.path("path", path))
         if "lmeraser_kit.backbone" not in metadata:
             raise ValueError(f"{path} is no backbone of this kit: Backbone.from_timm(name, weights=...) reads weights")
-        architecture, arguments, config, precision = json.loads(metadata["lmeraser_kit.backbone"])
+        return cls.described_by(metadata["lmeraser_kit.backbone"], state, device, module)
+
+    @classmethod
+    def described_by(
+        cls, description: str, state: dict, device: str, module: torch.nn.Module | None = None
+    ) -> Backbone:
+        """The backbone of a `description` and a `state_dict`; of a module, that module is needed. Raises ValueError."""
+        architecture, arguments, config, precision = json.loads(description)
         if "stages" in arguments:
             architecture = same_module(architecture, module)
         return cls(architecture, arguments, state, config, device, precision)

@@ -6,6 +6,7 @@ import json
 import time
 from collections.abc import Container, Iterable, MutableMapping
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -25,6 +26,7 @@ from lmeraser_kit.unlearning.arguments import (
     made_with,
 )
 from lmeraser_kit.unlearning.rebuild import Rebuild, Successor, empty_state, receipt, warn_if_uneven
+from lmeraser_kit.unlearning.saving import load_eraser, save_eraser
 from lmeraser_kit.unlearning.state import Receipt
 from lmeraser_kit.unlearning.verification import verify_state
 from lmeraser_kit.unlearning.votes import Choices
@@ -174,19 +176,8 @@ class BaseEraser(BaseEstimator):
     def verify(self, clusters: Iterable[int] | None = None) -> str:
         """Check that the model is, bit for bit, what a fit on the samples held gives: by doing that, from nothing.
 
-        It proves that the model follows from these samples alone. It does not prove that an operator kept no copy.
-
-        Args:
-            clusters: Numbers of the clusters to learn again; all by default. Routing is always done again, and the
-                address of every cluster compared, so that a sample cannot hide in a cluster that is left out.
-
-        Returns:
-            The state's hash.
-
-        Raises:
-            ExactnessError: If one bit differs; the message names what.
-            RuntimeError: If the environment has changed, so that bits cannot be compared.
-            ValueError: If there is no such cluster.
+        It proves that the model follows from these samples alone, not that an operator kept no copy. Arguments and
+        errors are those of `verification.verify_state`. Returns the state's hash.
         """
         self.check_unchanged()
         verify_state(self.state_, self.rebuild(), self.environment_, clusters)
@@ -258,15 +249,21 @@ class BaseEraser(BaseEstimator):
         return {k: model.n_samples for k, model in self.state_.models.items()}
 
     def gathered(self) -> Any:
-        """What the vote needs of all clusters: it follows from the state, and goes with it.
-
-        Raises:
-            ValueError: If no cluster has a model.
-        """
+        """What the vote needs of all clusters; it goes with the state. Raises ValueError if nobody is held."""
         state, choices = self.state_, self.choices()
         if self.__dict__.get("_gathered", (None,))[0] is not state:
             self._gathered = state, choices.vote.gather(choices.learner, state.learnt(), self.rebuild().context)
         return self._gathered[1]
+
+    def save(self, path: Path | str) -> Path:
+        """Write the eraser, and the samples that it holds, to one file. Raises ValueError if a part is your own."""
+        self.check_unchanged()
+        return save_eraser(checks.path("path", path), self)
+
+    @classmethod
+    def load(cls, path: Path | str, device: str = "auto") -> BaseEraser:
+        """Read a file that `save` wrote. Raises ValueError for another file, a damaged one, or another class's."""
+        return load_eraser(cls, checks.path("path", path), device)
 
     def rebuild(self) -> Rebuild:
         """How states are computed from samples."""
