@@ -194,7 +194,7 @@ class Backbone:
         return outputs(self.model, views, None if self.is_timm else self.arguments["stages"])
 
     def standardised(self, public: Samples, threads: int = 1) -> Backbone:
-        """The same backbone, its features standardised by public samples, so that one head rate serves all backbones."""
+        """The same backbone, its features standardised by public samples, so that one head rate serves all."""
         checks.instance("public", public, Samples)
         *made_of, state, config = self._made_of()
         weights = {name: tensor for name, tensor in state.items() if name not in STANDARD}
