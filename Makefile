@@ -9,7 +9,7 @@ BIN := $(VENV)/bin
 READY := $(VENV)/ready
 
 .DEFAULT_GOAL := help
-.PHONY: help reproduce agree reference tolerance plan test kill-test bench stand-ins lab lint clean lock
+.PHONY: help reproduce agree reference tolerance plan test kill-test bench stand-ins lab lint docs clean lock
 
 help:  ## this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -72,8 +72,12 @@ lint: $(READY)  ## check format, style, imports and types
 	$(BIN)/lint-imports --no-logo
 	$(BIN)/mypy
 
+docs: $(READY)  ## build the documents into docs/_build/html; warnings are errors
+	$(BIN)/sphinx-build --quiet --fail-on-warning --keep-going -b html docs docs/_build/html
+	@echo "docs/_build/html/index.html"
+
 clean:  ## remove runs, trained backbones and caches; the environment and committed results stay
-	rm -rf data/backbones data/shadows data/decoded results/lab results/tiny results/stand-ins .snakemake .pytest_cache .ruff_cache .hypothesis
+	rm -rf data/backbones data/shadows data/decoded results/lab results/tiny results/stand-ins docs/_build .snakemake .pytest_cache .ruff_cache .hypothesis
 	find . -name __pycache__ -not -path './$(VENV)/*' -prune -exec rm -rf {} +
 
 lock: $(READY)  ## write requirements.lock anew from what is installed in .venv

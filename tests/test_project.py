@@ -25,7 +25,8 @@ IMPORT_NAMES = {"lazy_loader": "lazy-loader", "sklearn": "scikit-learn", "yaml":
 
 def declared():
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
-    wanted = [*project["dependencies"], *project["optional-dependencies"]["dev"]]
+    extras = project["optional-dependencies"]
+    wanted = [*project["dependencies"], *extras["dev"], *extras["docs"]]
     return {r.name.lower(): r for r in map(Requirement, wanted)}
 
 

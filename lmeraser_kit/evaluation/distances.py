@@ -63,7 +63,7 @@ def average_gap(unlearned: dict[str, float], retrained: dict[str, float]) -> flo
 
 
 def tug_of_war(unlearned: dict[str, float], retrained: dict[str, float]) -> float:
-    """ToW (Zhao et al. 2024, RUM): product over forget, retain and test of 1 - |accuracy difference|; 1 is best."""
+    """ToW (Zhao et al. 2024, RUM): product over forget, retain and test of 1 - abs(accuracy difference); 1 is best."""
     mine, theirs = (_shares(*arg, ("UA", "RA", "TA")) for arg in (("unlearned", unlearned), ("retrained", retrained)))
     return float(np.prod([1 - abs(mine[name] - theirs[name]) for name in mine]))
 
