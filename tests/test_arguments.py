@@ -333,12 +333,12 @@ TABLE = [
     ("methods.linear_probe", "features", [*ARRAY, np.zeros((3, 2)), np.zeros(4)], "features|labels"),
     ("methods.linear_probe", "labels", [*LABELS, [1, 1, 1, 1]], "label"),
     ("methods.linear_probe", "test_features", [*ARRAY, np.zeros((3, 3))], ""),
-    # problem
-    ("unlearning_task.Problem", "eraser", [None, "one head"], ""),
-    ("unlearning_task.Problem", "uids", [None, 0.5, b"a", "nobody", {"a": 1}, [True]], "uid"),
-    ("unlearning_task.Problem.part", "samples", NOT_SAMPLES, ""),
+    # task
+    ("unlearning_task.UnlearningTask", "eraser", [None, "one head"], ""),
+    ("unlearning_task.UnlearningTask", "uids", [None, 0.5, b"a", "nobody", {"a": 1}, [True]], "uid"),
+    ("unlearning_task.UnlearningTask.part", "samples", NOT_SAMPLES, ""),
     # approximate
-    *((f"approximate.{f.__name__}", "problem", [None, "one head"], "") for f in approximate.APPROXIMATE.values()),
+    *((f"approximate.{f.__name__}", "task", [None, "one head"], "") for f in approximate.APPROXIMATE.values()),
     *((f"approximate.{f.__name__}", "strength", STRENGTH, "") for f in approximate.APPROXIMATE.values()),
     *(
         (f"approximate.{name}", "epochs", WHOLE, "")
@@ -352,10 +352,10 @@ TABLE = [
     ("approximate.ssd", "lam", NUMBER, ""),
     ("approximate.newton_removal", "l2", ABOVE_0, ""),
     ("approximate.unlearn", "name", [None, 3, "salum", ["salun"]], "unknown method"),
-    ("approximate.unlearn", "problem", [None, "one head"], ""),
+    ("approximate.unlearn", "task", [None, "one head"], ""),
     ("approximate.unlearn", "strength", STRENGTH, ""),
     ("approximate.unlearn", "options", [{"epoch": 3}, {"epochs": 0}], "epoch"),
-    ("approximate.relearn_steps", "problem", [None], ""),
+    ("approximate.relearn_steps", "task", [None], ""),
     ("approximate.relearn_steps", "parameters", [*ENTRIES, {}], ""),
     ("approximate.relearn_steps", "accuracy", NUMBER, ""),
     ("approximate.relearn_steps", "most", WHOLE, ""),
@@ -386,16 +386,16 @@ ANYTHING = {  # arguments without a row, and why
     "timm_models.create_model.name": "read_timm's",
     "methods.check_methods.known": "the kit's own table of names",
     "methods.check_methods.what": "a word for the message",
-    **{f"unlearning_task.Part.{name}": "made by Problem.part" for name in ("inputs", "labels", "keys")},
+    **{f"unlearning_task.Part.{name}": "made by UnlearningTask.part" for name in ("inputs", "labels", "keys")},
     "unlearning_task.Part.batches.seed": "checked by minibatches",
     "unlearning_task.Part.batches.epoch": "checked by minibatches",
     **{
-        f"unlearning_task.Problem.{name}": "what the methods hand on, of what Problem has made"
+        f"unlearning_task.UnlearningTask.{name}": "what the methods hand on, of what UnlearningTask has made"
         for name in ("embed.parameters", "embed.inputs", "logits.parameters", "logits.inputs", "predict.parameters")
     },
-    "unlearning_task.Problem.predict.part": "made by Problem.part",
-    "unlearning_task.Problem.optimiser.parameters": "checked by optimiser_for",
-    "unlearning_task.Problem.optimiser.share": "checked by optimiser_for",
+    "unlearning_task.UnlearningTask.predict.part": "made by UnlearningTask.part",
+    "unlearning_task.UnlearningTask.optimiser.parameters": "checked by optimiser_for",
+    "unlearning_task.UnlearningTask.optimiser.share": "checked by optimiser_for",
 }
 
 
@@ -424,13 +424,13 @@ def calls(backbone, split, private, tmp_path_factory):
     shares = dict.fromkeys(["UA", "RA", "TA", "MIA"], 0.5)
     prototypes = HierarchicalClusters(2).fit(features, keys)
     tuned = LMEraser(backbone, SingleCluster(), Recipe(prompt="none", epochs=1), verbose=False).fit(private[:20])
-    leaving = unlearning_task.Problem(tuned, private.uids[:4])
+    leaving = unlearning_task.UnlearningTask(tuned, private.uids[:4])
     runs = pd.DataFrame({"method": ["one head"] * 2, "n_clusters": 1, "seed": [0, 1], "accuracy": [0.5, 0.7]})
     weight = {"weight": torch.zeros(3, 2, requires_grad=True), "bias": torch.zeros(3, requires_grad=True)}
     rows, public = np.c_[features, np.eye(3)[[0, 1, 2, 0, 1, 2]]], split.public[:4]
     descent = torch.optim.SGD(list(weight.values()), lr=0.1)
     net = torch.nn.Sequential(torch.nn.Conv2d(3, 4, 8), torch.nn.Flatten())
-    peers = {f"approximate.{f.__name__}": (f, {"problem": leaving}) for f in approximate.APPROXIMATE.values()}
+    peers = {f"approximate.{f.__name__}": (f, {"task": leaving}) for f in approximate.APPROXIMATE.values()}
     for function, right in peers.values():
         right |= {"epochs": 1} if "epochs" in inspect.signature(function).parameters else {}
     return peers | {
@@ -536,15 +536,15 @@ def calls(backbone, split, private, tmp_path_factory):
             methods.linear_probe,
             {"features": features[:4], "labels": [0, 1, 1, 0], "test_features": features[4:]},
         ),
-        "unlearning_task.Problem": (unlearning_task.Problem, {"eraser": tuned, "uids": []}),
-        "unlearning_task.Problem.part": (leaving.part, {"samples": private[:2]}),
+        "unlearning_task.UnlearningTask": (unlearning_task.UnlearningTask, {"eraser": tuned, "uids": []}),
+        "unlearning_task.UnlearningTask.part": (leaving.part, {"samples": private[:2]}),
         "approximate.unlearn": (
             packed(approximate.unlearn, "options"),
-            {"name": "fine-tune", "problem": leaving, "strength": 1.0, "options": {"epochs": 1}},
+            {"name": "fine-tune", "task": leaving, "strength": 1.0, "options": {"epochs": 1}},
         ),
         "approximate.relearn_steps": (
             approximate.relearn_steps,
-            {"problem": leaving, "parameters": leaving.start, "accuracy": 0.0, "most": 3},
+            {"task": leaving, "parameters": leaving.start, "accuracy": 0.0, "most": 3},
         ),
         "ridge.with_one": (ridge.with_one, {"features": features}),
         "ridge.sums": (ridge.sums, {"rows": rows, "inputs": 2}),
@@ -722,8 +722,8 @@ def test_methods_that_change_heads_take_no_others(backbone, private, calls):
     ridge = RidgeEraser(backbone, SingleCluster(), verbose=False).fit(few)
     for eraser, message in ((sliced, "2 slices"), (ridge, "is RidgeEraser"), (LMEraser(backbone), "a fitted LMEraser")):
         with pytest.raises(ValueError, match=message):
-            unlearning_task.Problem(eraser, [])
-    eraser = calls["unlearning_task.Problem"][1]["eraser"]
+            unlearning_task.UnlearningTask(eraser, [])
+    eraser = calls["unlearning_task.UnlearningTask"][1]["eraser"]
     for uids, message in (([], "forget set is empty"), (private[:20], "retain set is empty")):
         with pytest.raises(ValueError, match=message):
-            approximate.unlearn("fine-tune", unlearning_task.Problem(eraser, uids))
+            approximate.unlearn("fine-tune", unlearning_task.UnlearningTask(eraser, uids))

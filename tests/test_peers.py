@@ -15,7 +15,7 @@ from lmeraser_kit.baselines.approximate import APPROXIMATE, newton_removal, rele
 from lmeraser_kit.baselines.leakage import KeptPrototypes
 from lmeraser_kit.baselines.methods import METHODS, build_method
 from lmeraser_kit.baselines.shadows import halves, shadow_logits
-from lmeraser_kit.baselines.unlearning_task import Problem
+from lmeraser_kit.baselines.unlearning_task import UnlearningTask
 from lmeraser_kit.evaluation import distances
 from lmeraser_kit.learners import ridge
 from lmeraser_kit.store.files import StoreError
@@ -182,51 +182,51 @@ def test_a_head_on_features_that_do_not_change_is_tuned_on_them(make_eraser, pri
 def test_every_approximate_method_changes_the_model_and_is_not_exact(name, kind, request, private, make_eraser):
     eraser = request.getfixturevalue(kind)
     before = eraser.state_hash()
-    problem = Problem(eraser, private.uids[:12].tolist())
+    task = UnlearningTask(eraser, private.uids[:12].tolist())
     strength = 20.0 if name == "ssd" else 1.0
-    after, cost = unlearn(name, problem, strength)
+    after, cost = unlearn(name, task, strength)
     assert cost["sample_gradients"] > 0 and cost["seconds"] > 0
-    assert any((after[key] != problem.start[key]).any() for key in after)
-    again, _ = unlearn(name, Problem(eraser, private.uids[:12].tolist()), strength)
+    assert any((after[key] != task.start[key]).any() for key in after)
+    again, _ = unlearn(name, UnlearningTask(eraser, private.uids[:12].tolist()), strength)
     assert all(torch.equal(after[key], again[key]) for key in after)  # keyed randomness only
     retrained = make_eraser(SingleCluster(), recipe=vars(eraser.recipe)).fit(private[12:])
-    assert not torch.equal(after["weight"], Problem(retrained, []).start["weight"])
+    assert not torch.equal(after["weight"], UnlearningTask(retrained, []).start["weight"])
     assert eraser.state_hash() == before
 
 
 def test_what_each_loss_pulls_at(one_head, private):
-    problem = Problem(one_head, private.uids[:12].tolist())
+    task = UnlearningTask(one_head, private.uids[:12].tolist())
 
     def loss(parameters, part):
-        return distances.cross_entropy(problem.predict(parameters, part), part.labels.cpu().numpy()).mean()
+        return distances.cross_entropy(task.predict(parameters, part), part.labels.cpu().numpy()).mean()
 
-    start = {part: loss(problem.start, getattr(problem, part)) for part in ("forget", "retain")}
-    assert loss(unlearn("fine-tune", problem)[0], problem.retain) < start["retain"]
-    assert loss(unlearn("gradient ascent", problem, 10.0)[0], problem.forget) > start["forget"]
-    many = Problem(one_head, private.uids[:110].tolist())  # hardly anybody stays to pull the other way
+    start = {part: loss(task.start, getattr(task, part)) for part in ("forget", "retain")}
+    assert loss(unlearn("fine-tune", task)[0], task.retain) < start["retain"]
+    assert loss(unlearn("gradient ascent", task, 10.0)[0], task.forget) > start["forget"]
+    many = UnlearningTask(one_head, private.uids[:110].tolist())  # hardly anybody stays to pull the other way
     for name, strength in (("random label", 1.0), ("salun", 1.0), ("scrub", 100.0)):
         assert loss(unlearn(name, many, strength)[0], many.forget) > loss(many.start, many.forget)
-    assert loss(unlearn("neggrad+", problem, 1.0)[0], problem.retain) < start["retain"]
+    assert loss(unlearn("neggrad+", task, 1.0)[0], task.retain) < start["retain"]
 
 
 def test_salun_moves_half_of_the_entries(one_prompt, private):
-    problem = Problem(one_prompt, private.uids[:12].tolist())
-    after = salun(problem, 1.0, epochs=1)
-    moved = sum((after[key] != problem.start[key]).sum().item() for key in after)
+    task = UnlearningTask(one_prompt, private.uids[:12].tolist())
+    after = salun(task, 1.0, epochs=1)
+    moved = sum((after[key] != task.start[key]).sum().item() for key in after)
     total = sum(p.numel() for p in after.values())
     assert 0.45 * total < moved <= 0.5 * total + 1
 
 
 def test_ssd_only_shrinks(one_head, private):
-    problem = Problem(one_head, private.uids[:12].tolist())
-    after = ssd(problem, strength=20.0)
+    task = UnlearningTask(one_head, private.uids[:12].tolist())
+    after = ssd(task, strength=20.0)
     for key, value in after.items():
-        assert (value.abs() <= problem.start[key].abs() + 1e-12).all()
+        assert (value.abs() <= task.start[key].abs() + 1e-12).all()
 
 
 def test_newton_removal_is_exact_where_the_loss_is_minimal(one_head, private):
     """At the minimum of an l2-regularised logistic loss one step gets almost to the minimum without the sample."""
-    problem, l2 = Problem(one_head, private.uids[:1].tolist()), 1e-2
+    task, l2 = UnlearningTask(one_head, private.uids[:1].tolist()), 1e-2
 
     def minimum(parts):
         x = torch.cat([part.inputs for part in parts]).double().cpu()
@@ -244,28 +244,28 @@ def test_newton_removal_is_exact_where_the_loss_is_minimal(one_head, private):
         optimiser.step(closure)
         return w.detach()
 
-    with_it, without_it = minimum((problem.forget, problem.retain)), minimum((problem.retain,))
-    problem.start = {"weight": with_it[:, :-1].float(), "bias": with_it[:, -1].float()}
-    after = newton_removal(problem, l2=l2)
+    with_it, without_it = minimum((task.forget, task.retain)), minimum((task.retain,))
+    task.start = {"weight": with_it[:, :-1].float(), "bias": with_it[:, -1].float()}
+    after = newton_removal(task, l2=l2)
     after = torch.cat([after["weight"], after["bias"][:, None]], 1).double()
     assert (after - without_it).norm() < 0.1 * (with_it - without_it).norm()
 
 
 def test_relearning_takes_no_step_where_nothing_was_lost(one_head, private):
-    problem = Problem(one_head, private.uids[:30].tolist())
-    assert relearn_steps(problem, problem.start, accuracy=0.0) == 0
-    blank = {key: torch.zeros_like(value) for key, value in problem.start.items()}
-    steps = relearn_steps(problem, blank, accuracy=0.3)
-    assert 0 < steps < 100 and relearn_steps(problem, blank, accuracy=1.1, most=7) == 7
+    task = UnlearningTask(one_head, private.uids[:30].tolist())
+    assert relearn_steps(task, task.start, accuracy=0.0) == 0
+    blank = {key: torch.zeros_like(value) for key, value in task.start.items()}
+    steps = relearn_steps(task, blank, accuracy=0.3)
+    assert 0 < steps < 100 and relearn_steps(task, blank, accuracy=1.1, most=7) == 7
 
 
 def test_unknown_names_list_the_known_ones(one_head, backbone, private, make_eraser):
     with pytest.raises(ValueError, match=r"unknown method 'salum'; one of: fine-tune, .*Did you mean 'salun'\?"):
-        unlearn("salum", Problem(one_head, private.uids[:2].tolist()))
+        unlearn("salum", UnlearningTask(one_head, private.uids[:2].tolist()))
     with pytest.raises(ValueError, match=r"unknown method 'sisa mean'; one of: lmeraser, .*Did you mean 'sisa"):
         build_method("sisa mean", backbone, 4, Recipe())
     with pytest.raises(ValueError, match="take one cluster, and there are 3"):
-        Problem(make_eraser(HashClusters(3)).fit(private), [])
+        UnlearningTask(make_eraser(HashClusters(3)).fit(private), [])
 
 
 # --- shadow models

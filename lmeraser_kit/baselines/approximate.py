@@ -1,8 +1,8 @@
 """Approximate unlearning: methods that change a tuned prompt and head instead of tuning them again. None is exact.
 
-One short function each, of a `Problem` and a `strength`: 1 is the published default, and every published rate stands
-here as a share of the rate that the model was tuned with, because those were made for whole networks. They act on an
-unpartitioned model (one prompt and one head, or the head alone) over the frozen backbone.
+One short function each, of an `UnlearningTask` and a `strength`: 1 is the published default, and every published rate
+stands here as a share of the rate that the model was tuned with, because those were made for whole networks. They act on
+an unpartitioned model (one prompt and one head, or the head alone) over the frozen backbone.
 """
 
 from __future__ import annotations
@@ -19,152 +19,152 @@ from scipy.sparse.linalg import LinearOperator, cg
 from scipy.special import softmax
 
 from lmeraser_kit.baselines.methods import check_methods
-from lmeraser_kit.baselines.unlearning_task import Parameters, Part, Problem
+from lmeraser_kit.baselines.unlearning_task import Parameters, Part, UnlearningTask
 from lmeraser_kit.ground import checks
 from lmeraser_kit.ground.determinism import exact_arithmetic
 from lmeraser_kit.ground.hashing import keyed_uniform
 
 
-def fine_tune(problem: Problem, strength: float = 1.0, epochs: int = 10) -> Parameters:
+def fine_tune(task: UnlearningTask, strength: float = 1.0, epochs: int = 10) -> Parameters:
     """Go on with those who stay (published: 10 epochs at a tenth of the training rate)."""
-    _check(problem, strength, epochs)
-    parameters = problem.copy()
-    optimiser = problem.optimiser(parameters, 0.1 * strength)
+    _check(task, strength, epochs)
+    parameters = task.copy()
+    optimiser = task.optimiser(parameters, 0.1 * strength)
     for epoch in range(epochs):
-        for inputs, labels in problem.retain.batches(problem.seed, epoch):
-            _step(optimiser, F.cross_entropy(problem.logits(parameters, inputs), labels))
+        for inputs, labels in task.retain.batches(task.seed, epoch):
+            _step(optimiser, F.cross_entropy(task.logits(parameters, inputs), labels))
     return parameters
 
 
-def gradient_ascent(problem: Problem, strength: float = 1.0, epochs: int = 5) -> Parameters:
+def gradient_ascent(task: UnlearningTask, strength: float = 1.0, epochs: int = 5) -> Parameters:
     """Climb the loss of those who leave (in Unlearn-Saliency's code at 5e-4, for a training rate of 0.1)."""
-    _check(problem, strength, epochs)
-    parameters = problem.copy()
-    optimiser = problem.optimiser(parameters, 0.005 * strength)
+    _check(task, strength, epochs)
+    parameters = task.copy()
+    optimiser = task.optimiser(parameters, 0.005 * strength)
     for epoch in range(epochs):
-        for inputs, labels in problem.forget.batches(problem.seed, epoch):
-            _step(optimiser, -F.cross_entropy(problem.logits(parameters, inputs), labels))
+        for inputs, labels in task.forget.batches(task.seed, epoch):
+            _step(optimiser, -F.cross_entropy(task.logits(parameters, inputs), labels))
     return parameters
 
 
-def neg_grad_plus(problem: Problem, strength: float = 1.0, epochs: int = 10, alpha: float = 0.95) -> Parameters:
+def neg_grad_plus(task: UnlearningTask, strength: float = 1.0, epochs: int = 10, alpha: float = 0.95) -> Parameters:
     """NegGrad+ (Kurmanji et al. 2023): `alpha CE(retain) - (1 - alpha) CE(forget)`."""
-    _check(problem, strength, epochs)
+    _check(task, strength, epochs)
     checks.number("alpha", alpha, 0, 1)
-    parameters = problem.copy()
-    optimiser = problem.optimiser(parameters, 0.1 * strength)
+    parameters = task.copy()
+    optimiser = task.optimiser(parameters, 0.1 * strength)
     for epoch in range(epochs):
-        leaving = itertools.cycle(problem.forget.batches(problem.seed, epoch))
-        for inputs, labels in problem.retain.batches(problem.seed, epoch):
-            kept = F.cross_entropy(problem.logits(parameters, inputs), labels)
+        leaving = itertools.cycle(task.forget.batches(task.seed, epoch))
+        for inputs, labels in task.retain.batches(task.seed, epoch):
+            kept = F.cross_entropy(task.logits(parameters, inputs), labels)
             inputs, labels = next(leaving)
-            lost = F.cross_entropy(problem.logits(parameters, inputs), labels)
+            lost = F.cross_entropy(task.logits(parameters, inputs), labels)
             _step(optimiser, alpha * kept - (1 - alpha) * lost)
     return parameters
 
 
-def random_label(problem: Problem, strength=1.0, epochs: int = 10, only: Parameters | None = None) -> Parameters:
+def random_label(task: UnlearningTask, strength=1.0, epochs: int = 10, only: Parameters | None = None) -> Parameters:
     """Those who leave with random other labels, then those who stay, in every epoch (Golatkar et al. 2020; rate 0.013).
 
     `only` may restrict the change to some entries of the parameters: 1 for those that change, 0 for the others.
     """
-    _check(problem, strength, epochs)
-    _check_entries("only", {} if only is None else only, problem)
-    if problem.n_classes < 2:
+    _check(task, strength, epochs)
+    _check_entries("only", {} if only is None else only, task)
+    if task.n_classes < 2:
         raise ValueError("there is one class only, expected two at least: a random label has to be another one")
-    parameters = problem.copy()
-    optimiser = problem.optimiser(parameters, 0.13 * strength)
+    parameters = task.copy()
+    optimiser = task.optimiser(parameters, 0.13 * strength)
     for epoch in range(epochs):
-        draws = keyed_uniform("random label", problem.seed, problem.forget.keys, epoch)[:, 0]
-        shift = torch.from_numpy(1 + (draws * (problem.n_classes - 1)).astype(np.int64)).to(problem.forget.labels)
-        wrong = Part(problem.forget.inputs, (problem.forget.labels + shift) % problem.n_classes, problem.forget.keys)
-        for part in (wrong, problem.retain):
-            for inputs, labels in part.batches(problem.seed, epoch):
-                _step(optimiser, F.cross_entropy(problem.logits(parameters, inputs), labels))
+        draws = keyed_uniform("random label", task.seed, task.forget.keys, epoch)[:, 0]
+        shift = torch.from_numpy(1 + (draws * (task.n_classes - 1)).astype(np.int64)).to(task.forget.labels)
+        wrong = Part(task.forget.inputs, (task.forget.labels + shift) % task.n_classes, task.forget.keys)
+        for part in (wrong, task.retain):
+            for inputs, labels in part.batches(task.seed, epoch):
+                _step(optimiser, F.cross_entropy(task.logits(parameters, inputs), labels))
                 for name, where in (only or {}).items():
-                    parameters[name].data.copy_(torch.where(where > 0, parameters[name], problem.start[name]))
+                    parameters[name].data.copy_(torch.where(where > 0, parameters[name], task.start[name]))
     return parameters
 
 
-def salun(problem: Problem, strength: float = 1.0, epochs: int = 10, share: float = 0.5) -> Parameters:
+def salun(task: UnlearningTask, strength: float = 1.0, epochs: int = 10, share: float = 0.5) -> Parameters:
     """SalUn (Fan et al. 2024): random label, on the entries whose forget-gradient is in the top half."""
-    _check(problem, strength, epochs)
+    _check(task, strength, epochs)
     checks.number("share", share, 0, 1, beyond=True)
-    parameters = problem.copy()
-    loss = F.cross_entropy(problem.logits(parameters, problem.forget.inputs), problem.forget.labels)
+    parameters = task.copy()
+    loss = F.cross_entropy(task.logits(parameters, task.forget.inputs), task.forget.labels)
     gradients = dict(zip(parameters, torch.autograd.grad(loss, list(parameters.values())), strict=True))
     sizes = torch.cat([g.abs().flatten() for g in gradients.values()])
     least = sizes.sort(descending=True).values[max(int(share * len(sizes)), 1) - 1]
-    return random_label(problem, strength, epochs, {n: (g.abs() >= least).float() for n, g in gradients.items()})
+    return random_label(task, strength, epochs, {n: (g.abs() >= least).float() for n, g in gradients.items()})
 
 
-def scrub(problem: Problem, strength: float = 1.0, epochs: int = 10, ascents: int = 3) -> Parameters:
+def scrub(task: UnlearningTask, strength: float = 1.0, epochs: int = 10, ascents: int = 3) -> Parameters:
     """SCRUB (Kurmanji et al. 2023): away from the old model on those who leave, towards it on those who stay.
 
     Adam at 5e-4, temperature 2, `CE + 0.5 KL` on those who stay, the ascent in the first 3 epochs.
     """
-    _check(problem, strength, epochs)
+    _check(task, strength, epochs)
     checks.whole("ascents", ascents, 0)
-    parameters = problem.copy()
+    parameters = task.copy()
     optimiser = torch.optim.Adam(parameters.values(), lr=5e-4 * strength)
 
     def from_teacher(inputs: torch.Tensor, found: torch.Tensor) -> torch.Tensor:
         with torch.no_grad():
-            teacher = problem.logits(problem.start, inputs)
+            teacher = task.logits(task.start, inputs)
         return F.kl_div(F.log_softmax(found / 2, 1), F.softmax(teacher / 2, 1), reduction="batchmean") * 4
 
     for epoch in range(epochs):
-        for inputs, _ in problem.forget.batches(problem.seed, epoch) if epoch < ascents else ():
-            _step(optimiser, -from_teacher(inputs, problem.logits(parameters, inputs)))
-        for inputs, labels in problem.retain.batches(problem.seed, epoch):
-            found = problem.logits(parameters, inputs)
+        for inputs, _ in task.forget.batches(task.seed, epoch) if epoch < ascents else ():
+            _step(optimiser, -from_teacher(inputs, task.logits(parameters, inputs)))
+        for inputs, labels in task.retain.batches(task.seed, epoch):
+            found = task.logits(parameters, inputs)
             _step(optimiser, F.cross_entropy(found, labels) + 0.5 * from_teacher(inputs, found))
     return parameters
 
 
-def ssd(problem: Problem, strength: float = 1.0, alpha: float = 10.0, lam: float = 1.0) -> Parameters:
+def ssd(task: UnlearningTask, strength: float = 1.0, alpha: float = 10.0, lam: float = 1.0) -> Parameters:
     """Selective synaptic dampening (Foster et al. 2024): shrink entries that matter more to those who leave.
 
     Where `Fisher_forget > alpha / strength * Fisher_all`, an entry is multiplied by
     `min(lam Fisher_all / Fisher_forget, 1)`. The Fisher information is the mean squared gradient of batches, as in its
     code.
     """
-    _check(problem, strength)
+    _check(task, strength)
     checks.number("alpha", alpha), checks.number("lam", lam)
-    parameters = problem.copy()
+    parameters = task.copy()
 
     def fisher(*parts: Part) -> list[torch.Tensor]:
         squares, n = [torch.zeros_like(p) for p in parameters.values()], 0
-        for inputs, labels in itertools.chain.from_iterable(part.batches(problem.seed, 0) for part in parts):
-            loss = F.cross_entropy(problem.logits(parameters, inputs), labels)
+        for inputs, labels in itertools.chain.from_iterable(part.batches(task.seed, 0) for part in parts):
+            loss = F.cross_entropy(task.logits(parameters, inputs), labels)
             found = torch.autograd.grad(loss, list(parameters.values()))
             squares, n = [s + g**2 for s, g in zip(squares, found, strict=True)], n + 1
         return [s / n for s in squares]
 
-    leaving, everybody = fisher(problem.forget), fisher(problem.forget, problem.retain)
+    leaving, everybody = fisher(task.forget), fisher(task.forget, task.retain)
     for parameter, f, a in zip(parameters.values(), leaving, everybody, strict=True):
         damped = (lam * a / f.clamp(min=1e-30)).clamp(max=1.0)
         parameter.data *= torch.where(f > alpha / strength * a, damped, torch.ones_like(damped))
     return parameters
 
 
-def newton_removal(problem: Problem, strength: float = 1.0, l2: float = 1e-3) -> Parameters:
+def newton_removal(task: UnlearningTask, strength: float = 1.0, l2: float = 1e-3) -> Parameters:
     """One Newton step on the head (Guo et al. 2020): `w + H^-1 (lambda w + gradient of those who leave)`.
 
     H is the Hessian of the loss of those who stay, with `l2` per sample; the prompt stays as it is. The system is
     solved by conjugate gradients.
     """
-    _check(problem, strength)
+    _check(task, strength)
     checks.number("l2", l2, beyond=True)
-    parameters = {name: tensor.clone() for name, tensor in problem.start.items()}
+    parameters = {name: tensor.clone() for name, tensor in task.start.items()}
     with torch.no_grad():
-        parts = (problem.retain, problem.forget)
-        found = [problem.embed(parameters, part.inputs).double().cpu().numpy() for part in parts]
-    problem.passed += len(found[0]) + len(found[1])
+        parts = (task.retain, task.forget)
+        found = [task.embed(parameters, part.inputs).double().cpu().numpy() for part in parts]
+    task.passed += len(found[0]) + len(found[1])
     stay, leave = (np.c_[x, np.ones(len(x))] for x in found)
     w = np.c_[parameters["weight"].cpu().double().numpy(), parameters["bias"].cpu().double().numpy()]
     p_stay, p_leave = softmax(stay @ w.T, axis=1), softmax(leave @ w.T, axis=1)
-    labels = np.eye(problem.n_classes)[problem.forget.labels.cpu().numpy()]
+    labels = np.eye(task.n_classes)[task.forget.labels.cpu().numpy()]
     removed = (p_leave - labels).T @ leave + l2 * len(leave) * w
 
     def hessian(v: np.ndarray) -> np.ndarray:
@@ -176,7 +176,7 @@ def newton_removal(problem: Problem, strength: float = 1.0, l2: float = 1e-3) ->
     step, _ = cg(operator, removed.ravel(), rtol=1e-8, maxiter=2000)
     w = w + strength * step.reshape(w.shape)
     new = {"weight": torch.from_numpy(w[:, :-1]), "bias": torch.from_numpy(w[:, -1])}
-    return parameters | {name: tensor.to(problem.start[name]) for name, tensor in new.items()}
+    return parameters | {name: tensor.to(task.start[name]) for name, tensor in new.items()}
 
 
 APPROXIMATE: dict[str, Callable[..., Parameters]] = {
@@ -191,7 +191,7 @@ APPROXIMATE: dict[str, Callable[..., Parameters]] = {
 }
 
 
-def unlearn(name: str, problem: Problem, strength: float = 1.0, **options) -> tuple[Parameters, dict[str, float]]:
+def unlearn(name: str, task: UnlearningTask, strength: float = 1.0, **options) -> tuple[Parameters, dict[str, float]]:
     """Apply an approximate method by name.
 
     Returns:
@@ -201,21 +201,21 @@ def unlearn(name: str, problem: Problem, strength: float = 1.0, **options) -> tu
         ValueError: If the name is unknown, or an argument makes no sense for the method.
     """
     check_methods([name], APPROXIMATE)
-    _check(problem, strength)
+    _check(task, strength)
     for option in options:
         checks.choice(f"an option of {name}", option, [*inspect.signature(APPROXIMATE[name]).parameters][2:])
-    before, started = problem.passed, time.perf_counter()
-    with exact_arithmetic(problem.eraser.threads):
-        parameters = APPROXIMATE[name](problem, strength, **options)
-    cost = {"sample_gradients": problem.passed - before, "seconds": time.perf_counter() - started}
+    before, started = task.passed, time.perf_counter()
+    with exact_arithmetic(task.eraser.threads):
+        parameters = APPROXIMATE[name](task, strength, **options)
+    cost = {"sample_gradients": task.passed - before, "seconds": time.perf_counter() - started}
     return {key: tensor.detach() for key, tensor in parameters.items()}, cost
 
 
-def relearn_steps(problem: Problem, parameters: Parameters, accuracy: float, most: int = 100) -> int:
+def relearn_steps(task: UnlearningTask, parameters: Parameters, accuracy: float, most: int = 100) -> int:
     """Relearn time: steps on those who have left until their accuracy is back where it was.
 
     Args:
-        problem: The problem.
+        task: The task.
         parameters: An unlearned (or retrained) model.
         accuracy: The accuracy on the forget set to be reached, a share.
         most: Give up after so many steps.
@@ -223,19 +223,19 @@ def relearn_steps(problem: Problem, parameters: Parameters, accuracy: float, mos
     Raises:
         ValueError: If an argument is none of these.
     """
-    _check(problem)
-    _check_entries("parameters", parameters, problem, all_of_them=True)
+    _check(task)
+    _check_entries("parameters", parameters, task, all_of_them=True)
     accuracy, most = checks.number("accuracy", accuracy), checks.whole("most", most)
     parameters = {name: tensor.clone().requires_grad_(True) for name, tensor in parameters.items()}
-    optimiser, steps = problem.optimiser(parameters, 1.0), 0
-    labels = problem.forget.labels.cpu().numpy()
-    with exact_arithmetic(problem.eraser.threads):
+    optimiser, steps = task.optimiser(parameters, 1.0), 0
+    labels = task.forget.labels.cpu().numpy()
+    with exact_arithmetic(task.eraser.threads):
         for epoch in itertools.count():
-            for inputs, targets in problem.forget.batches(problem.seed, epoch):
-                found = problem.predict(parameters, problem.forget).argmax(axis=1)
+            for inputs, targets in task.forget.batches(task.seed, epoch):
+                found = task.predict(parameters, task.forget).argmax(axis=1)
                 if steps >= most or (found == labels).mean() >= accuracy:
                     return steps
-                _step(optimiser, F.cross_entropy(problem.logits(parameters, inputs), targets))
+                _step(optimiser, F.cross_entropy(task.logits(parameters, inputs), targets))
                 steps += 1
 
 
@@ -245,19 +245,19 @@ def _step(optimiser: torch.optim.Optimizer, loss: torch.Tensor) -> None:
     optimiser.step()
 
 
-def _check(problem: Problem, strength: float = 1.0, epochs: int = 1) -> None:
+def _check(task: UnlearningTask, strength: float = 1.0, epochs: int = 1) -> None:
     """Refuse what no method can do anything with. Raises ValueError."""
-    checks.instance("problem", problem, Problem, "(eraser, uids)")
+    checks.instance("task", task, UnlearningTask, "(eraser, uids)")
     checks.number("strength", strength, beyond=True)
     checks.whole("epochs", epochs)
-    for name, part in (("forget", problem.forget), ("retain", problem.retain)):
+    for name, part in (("forget", task.forget), ("retain", task.retain)):
         if not len(part.keys):
-            raise ValueError(f"the problem's {name} set is empty, expected somebody to leave and somebody to stay")
+            raise ValueError(f"the task's {name} set is empty, expected somebody to leave and somebody to stay")
 
 
-def _check_entries(name: str, entries: Parameters, problem: Problem, all_of_them: bool = False) -> None:
+def _check_entries(name: str, entries: Parameters, task: UnlearningTask, all_of_them: bool = False) -> None:
     """Refuse tensors that are none of the model's. Raises ValueError."""
-    shapes = {key: tuple(tensor.shape) for key, tensor in problem.start.items()}
+    shapes = {key: tuple(tensor.shape) for key, tensor in task.start.items()}
     given = {key: tuple(getattr(tensor, "shape", ())) for key, tensor in checks.instance(name, entries, dict).items()}
     if not given.items() <= shapes.items() or (all_of_them and given != shapes):
-        raise ValueError(f"{name} has {given}, expected tensors as in problem.start: {shapes}")
+        raise ValueError(f"{name} has {given}, expected tensors as in task.start: {shapes}")

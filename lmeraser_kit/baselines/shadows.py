@@ -19,7 +19,7 @@ import numpy as np
 from lmeraser_kit.backbones.backbone import FEATURE_BATCH, Backbone
 from lmeraser_kit.baselines.approximate import APPROXIMATE, unlearn
 from lmeraser_kit.baselines.methods import build_method, check_methods
-from lmeraser_kit.baselines.unlearning_task import Problem
+from lmeraser_kit.baselines.unlearning_task import UnlearningTask
 from lmeraser_kit.ground import checks
 from lmeraser_kit.ground.determinism import environment, progress
 from lmeraser_kit.ground.hashing import digest
@@ -159,10 +159,10 @@ def shadow_logits(
         eraser.fit(pool[inside[i]], public=public)
         found = {"trained": _log_probabilities(eraser, ask)}
         if approximate:
-            problem = Problem(eraser, forget)
-            asked = problem.part(ask)
+            task = UnlearningTask(eraser, forget)
+            asked = task.part(ask)
             for name, strength in approximate.items():
-                found[name] = problem.predict(unlearn(name, problem, strength)[0], asked)
+                found[name] = task.predict(unlearn(name, task, strength)[0], asked)
         if forget:
             eraser.forget(forget)
             found["exact"] = _log_probabilities(eraser, ask)

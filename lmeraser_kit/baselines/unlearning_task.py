@@ -1,4 +1,4 @@
-"""What an approximate method is given: a tuned prompt and head, who leaves, and who stays."""
+"""What an approximate method is given: a tuned prompt and head, the forget set, and the retain set."""
 
 from __future__ import annotations
 
@@ -35,17 +35,17 @@ class Part:
             yield self.inputs[rows], self.labels[rows]
 
 
-class Problem:
-    """A fitted unpartitioned model, and who has to be forgotten.
+class UnlearningTask:
+    """A fitted unpartitioned model, its forget set and its retain set.
 
     Args:
         eraser: A fitted LMEraser with one cluster, without slices.
-        uids: Who leaves.
+        uids: Names of the forget set.
 
     Attributes:
         start: The parameters before: weight, bias, and the prompt if there is one.
-        forget: Who leaves.
-        retain: Who stays.
+        forget: The forget set.
+        retain: The retain set.
         passed: Sample gradients so far.
 
     Raises:
