@@ -1,7 +1,7 @@
 """Approximate unlearning: methods that change a tuned prompt and head instead of tuning them again. None is exact.
 
-One short function each, of an `UnlearningTask` and a `strength`: 1 is the published default, and every published rate
-stands here as a share of the rate that the model was tuned with, because those were made for whole networks. They act on
+One short function each, of an `UnlearningTask` and a `strength`: 1 is the published default. Every published rate
+stands here as a share of the rate that the model was tuned with; those were made for whole networks. They act on
 an unpartitioned model (one prompt and one head, or the head alone) over the frozen backbone.
 """
 
@@ -26,7 +26,7 @@ from lmeraser_kit.ground.hashing import keyed_uniform
 
 
 def fine_tune(task: UnlearningTask, strength: float = 1.0, epochs: int = 10) -> Parameters:
-    """Go on with those who stay (published: 10 epochs at a tenth of the training rate)."""
+    """Go on with the retain set (published: 10 epochs at a tenth of the training rate)."""
     _check(task, strength, epochs)
     parameters = task.copy()
     optimiser = task.optimiser(parameters, 0.1 * strength)
@@ -37,7 +37,7 @@ def fine_tune(task: UnlearningTask, strength: float = 1.0, epochs: int = 10) -> 
 
 
 def gradient_ascent(task: UnlearningTask, strength: float = 1.0, epochs: int = 5) -> Parameters:
-    """Climb the loss of those who leave (in Unlearn-Saliency's code at 5e-4, for a training rate of 0.1)."""
+    """Climb the loss of the forget set (in Unlearn-Saliency's code at 5e-4, for a training rate of 0.1)."""
     _check(task, strength, epochs)
     parameters = task.copy()
     optimiser = task.optimiser(parameters, 0.005 * strength)
@@ -64,7 +64,7 @@ def neg_grad_plus(task: UnlearningTask, strength: float = 1.0, epochs: int = 10,
 
 
 def random_label(task: UnlearningTask, strength=1.0, epochs: int = 10, only: Parameters | None = None) -> Parameters:
-    """Those who leave with random other labels, then those who stay, in every epoch (Golatkar et al. 2020; rate 0.013).
+    """The forget set with random other labels, then the retain set, in every epoch (Golatkar et al. 2020; rate 0.013).
 
     `only` may restrict the change to some entries of the parameters: 1 for those that change, 0 for the others.
     """
@@ -99,9 +99,9 @@ def salun(task: UnlearningTask, strength: float = 1.0, epochs: int = 10, share: 
 
 
 def scrub(task: UnlearningTask, strength: float = 1.0, epochs: int = 10, ascents: int = 3) -> Parameters:
-    """SCRUB (Kurmanji et al. 2023): away from the old model on those who leave, towards it on those who stay.
+    """SCRUB (Kurmanji et al. 2023): away from the old model on the forget set, towards it on the retain set.
 
-    Adam at 5e-4, temperature 2, `CE + 0.5 KL` on those who stay, the ascent in the first 3 epochs.
+    Adam at 5e-4, temperature 2, `CE + 0.5 KL` on the retain set, the ascent in the first 3 epochs.
     """
     _check(task, strength, epochs)
     checks.whole("ascents", ascents, 0)
@@ -123,7 +123,7 @@ def scrub(task: UnlearningTask, strength: float = 1.0, epochs: int = 10, ascents
 
 
 def ssd(task: UnlearningTask, strength: float = 1.0, alpha: float = 10.0, lam: float = 1.0) -> Parameters:
-    """Selective synaptic dampening (Foster et al. 2024): shrink entries that matter more to those who leave.
+    """Selective synaptic dampening (Foster et al. 2024): shrink entries that matter more to the forget set.
 
     Where `Fisher_forget > alpha / strength * Fisher_all`, an entry is multiplied by
     `min(lam Fisher_all / Fisher_forget, 1)`. The Fisher information is the mean squared gradient of batches, as in its
@@ -149,9 +149,9 @@ def ssd(task: UnlearningTask, strength: float = 1.0, alpha: float = 10.0, lam: f
 
 
 def newton_removal(task: UnlearningTask, strength: float = 1.0, l2: float = 1e-3) -> Parameters:
-    """One Newton step on the head (Guo et al. 2020): `w + H^-1 (lambda w + gradient of those who leave)`.
+    """One Newton step on the head (Guo et al. 2020): `w + H^-1 (lambda w + gradient of the forget set)`.
 
-    H is the Hessian of the loss of those who stay, with `l2` per sample; the prompt stays as it is. The system is
+    H is the Hessian of the loss of the retain set, with `l2` per sample; the prompt stays as it is. The system is
     solved by conjugate gradients.
     """
     _check(task, strength)

@@ -68,7 +68,7 @@ METHODS = {
     "sisa heads (mean)": (LMEraser, HashClusters, NO_PROMPT),
     "sisa heads (vote)": (LMEraser, lambda k: HashClusters(k, vote="majority"), NO_PROMPT),
     # closed form, from exact statistics of shards; with the heads of even clusters; of an image and its mirror image;
-    # on the outputs of all stages of the backbone: the kit's bargain; and of the mirror image, too
+    # on the outputs of all stages of the backbone (the kit's advice); and of the mirror image, too
     "ridge head": (partial(RidgeEraser, layers=False), HashClusters, NO_PROMPT),
     "ridge and soft heads": (partial(RidgeEraser, layers=False, local=LOCAL), _even(SOFTNESS), NO_PROMPT),
     "mirrored ridge head": (partial(RidgeEraser, layers=False, mirrored=True), HashClusters, NO_PROMPT),

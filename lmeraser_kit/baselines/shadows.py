@@ -129,7 +129,7 @@ def shadow_logits(
     leaving = pool.positions([] if forget is None else forget)
     forget = sorted(pool.uids[leaving].tolist())
     if approximate and not forget:
-        raise ValueError("approximate methods need forget: the uids of those who leave")
+        raise ValueError("approximate methods need forget: the uids of the forget set")
     if not inside[:, leaving].all():
         raise ValueError("a model lacks samples that it is to forget: inside must be True for all of them")
     backbone, folder = RememberedFeatures(backbone), None if folder is None else Path(folder)

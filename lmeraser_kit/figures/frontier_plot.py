@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 from lmeraser_kit.evaluation.costs import against_undivided, summarise
 from lmeraser_kit.figures.theme import METHOD_STYLES, NEUTRAL
 
-TARGET_FACTOR, TARGET_LOSS = 100, 1  # a hundredfold cheaper, and no more than a point lost
+TARGET_FACTOR, TARGET_LOSS = 100, 1  # 100 times cheaper, and at most one point lost
 PANELS = {
     "cost_factor_size_biased": "times cheaper than retraining, for a random request",
     "forward_passes": "forward passes per predicted image",
