@@ -62,7 +62,7 @@ class Volume:
         self.version = {"clusters": {}, "name": ""}
 
     def combined(self, pending: list[tuple[int, str, str]]) -> tuple[list[str], Samples, dict[str, str]]:
-        """What requests ask for when they are taken together: the forget set, who joins, and the salts of who was named.
+        """What requests ask for when they are taken together: the forget set, who joins, and the salts.
 
         Args:
             pending: (number, action, staged file) of each request, in order.
