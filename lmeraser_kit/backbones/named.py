@@ -14,6 +14,7 @@ from lmeraser_kit.data.inputs import DATA
 from lmeraser_kit.ground import checks
 from lmeraser_kit.ground.determinism import environment, pick_device
 from lmeraser_kit.ground.hashing import digest
+from lmeraser_kit.ground.plugins import installed
 from lmeraser_kit.ground.samples import Samples, not_empty
 
 
@@ -32,7 +33,7 @@ def backbone_for(
         name: One of VITS (trained on `public`, and kept under data/backbones for the next run); one of PAPER; a path of
             a safetensors file that `Backbone.save` wrote; or a timm name, whose weights are read from
             data/weights/NAME.safetensors if they are there, and downloaded otherwise. `NAME@96` sets the side of the
-            input of the last kind, in pixels.
+            input of the last kind, in pixels. Or a name that an installed package offers (see `ground.plugins`).
         public: Public samples: what ViTs are trained on, and what the features of timm's models are standardised by.
         epochs: Passes over them, for VITS.
         seed: Seed of the training.
@@ -55,6 +56,8 @@ def backbone_for(
         if not path.is_file():
             Backbone.train(public, epochs, seed, device, **VITS[name]).save(path)
         return Backbone.load(path, device).at(precision)
+    if name in (others := installed("backbones")):
+        return others[name].load()(device).at(precision).standardised(public)
     name, size = timm_name(name)
     weights = root / "weights" / f"{name}.safetensors"
     try:

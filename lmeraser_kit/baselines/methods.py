@@ -19,6 +19,7 @@ from sklearn.preprocessing import StandardScaler
 
 from lmeraser_kit.backbones.backbone import Backbone
 from lmeraser_kit.ground import checks
+from lmeraser_kit.ground.plugins import installed
 from lmeraser_kit.learners.recipe import Recipe
 from lmeraser_kit.partitions import HashClusters, HierarchicalClusters, HyperplaneClusters, SingleCluster
 from lmeraser_kit.unlearning.base import BaseEraser
@@ -88,7 +89,7 @@ def build_method(name: str, backbone: Backbone, n_clusters: int, recipe: Recipe,
     """An unfitted estimator of a method.
 
     Args:
-        name: One of METHODS.
+        name: One of METHODS, or of an installed package's methods (see `ground.plugins`).
         backbone: The frozen backbone.
         n_clusters: Number of clusters, where the method has any.
         recipe: How to tune; some methods change it: see METHODS.
@@ -100,6 +101,8 @@ def build_method(name: str, backbone: Backbone, n_clusters: int, recipe: Recipe,
     check_methods([name])
     checks.instance("backbone", backbone, Backbone), checks.instance("recipe", recipe, Recipe)
     checks.whole("n_clusters", n_clusters)
+    if name not in METHODS:
+        return installed("methods")[name].load()(backbone, n_clusters, recipe, **options)
     estimator, partition, changes = METHODS[name]
     known = list(inspect.signature(getattr(estimator, "func", estimator)).parameters)
     for option in options:
@@ -107,8 +110,9 @@ def build_method(name: str, backbone: Backbone, n_clusters: int, recipe: Recipe,
     return estimator(backbone, partition(n_clusters), replace(recipe, **changes), **options)
 
 
-def check_methods(names: list[str], known: Iterable[str] = METHODS, what: str = "method") -> None:
+def check_methods(names: list[str], known: Iterable[str] | None = None, what: str = "method") -> None:
     """Refuse unknown names before they cost time. Raises ValueError, naming the nearest and all known ones."""
+    known = [*METHODS, *installed("methods")] if known is None else list(known)
     if isinstance(names, str):
         raise ValueError(f"names is {names!r}, expected a list of names")
     for name in checks.instance("names", names, Iterable):

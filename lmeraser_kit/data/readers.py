@@ -18,6 +18,7 @@ from torchvision.datasets.utils import check_integrity
 
 from lmeraser_kit.data.image_files import class_folders, decode
 from lmeraser_kit.data.inputs import EXPECTED
+from lmeraser_kit.ground.plugins import installed
 from lmeraser_kit.ground.samples import Samples
 
 SIGN_SIDE, FOLDER_SIDE = 64, 224  # pixels: traffic signs have many sizes, and so have images in folders
@@ -62,12 +63,12 @@ class Source:
 
 
 def source_names(root: Path) -> list[str]:
-    """The names that `read_source` knows: the embedded set, torchvision's, and what lies under `root`."""
+    """The names that `read_source` knows: the embedded set, torchvision's, installed ones, and what lies in `root`."""
     there = [path.stem for path in root.glob("*.npz")] + [path.name[:-11] for path in root.glob("*-images.npy")]
     known = {Path(place).parts[0] for places in EXPECTED.values() for place in places} | NOT_DATASETS
     folders = [path.name for path in root.iterdir() if path.is_dir()] if root.is_dir() else []
     folders = [folder for folder in folders if folder not in known and not folder.startswith(".")]
-    return ["digits", *EXPECTED, *sorted({*there, *folders})]
+    return ["digits", *EXPECTED, *sorted({*there, *folders, *installed("datasets")})]
 
 
 def read_source(name: str, root: Path) -> Source:
@@ -88,6 +89,9 @@ def read_source(name: str, root: Path) -> Source:
         return _digits()
     if name in EXPECTED:
         return _official(name, root)
+    if not places and name in (others := installed("datasets")):
+        parts = others[name].load()()
+        return Source(*(parts if isinstance(parts, tuple) else (parts,)))
     if not places:
         raise ValueError(f"unknown dataset {name!r}; one of: {', '.join(source_names(root))}")
     if len(places) > 1:

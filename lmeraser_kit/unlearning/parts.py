@@ -1,17 +1,16 @@
 """Partitions, learners and votes as plain data, and back: names and numbers, never code or a path to some.
 
-Names are those of the kit's own classes, and of classes that an installed package offers as entry points of the group
-`lmeraser_kit.parts`.
+Names are those of the kit's own classes, and of classes that an installed package offers (see `ground.plugins`).
 """
 
 from __future__ import annotations
 
 import dataclasses
-from importlib.metadata import entry_points
 from typing import Any
 
 import numpy as np
 
+from lmeraser_kit.ground.plugins import installed
 from lmeraser_kit.learners.prompt_tuning import PromptTuning
 from lmeraser_kit.learners.recipe import Recipe
 from lmeraser_kit.learners.ridge_statistics import RidgeStatistics
@@ -22,7 +21,6 @@ from lmeraser_kit.unlearning.votes import ClusterVote, SharedHead
 
 PARTITIONS = (HierarchicalClusters, HyperplaneClusters, HashClusters, SingleCluster)
 KIT = {kind.__name__: kind for kind in (*PARTITIONS, PromptTuning, RidgeStatistics, ClusterVote, SharedHead, Recipe)}
-GROUP = "lmeraser_kit.parts"
 
 
 def to_plain(value: Any) -> Any:
@@ -50,14 +48,13 @@ def name_of_class(kind: type) -> str | None:
     if KIT.get(kind.__name__) is kind:
         return kind.__name__
     path = f"{kind.__module__}:{kind.__qualname__}"
-    return next((entry.name for entry in entry_points(group=GROUP) if entry.value == path), None)
+    return next((name for name, entry in installed("parts").items() if entry.value == path), None)
 
 
 def class_of_name(name: str | None) -> type:
     """The class of a name. Raises ValueError if there is none."""
     if name in KIT:
         return KIT[name]
-    for entry in entry_points(group=GROUP):
-        if entry.name == name:
-            return entry.load()
+    if name in (others := installed("parts")):
+        return others[name].load()
     raise ValueError("a part of the eraser is of your own" if name is None else f"no installed package offers {name!r}")
