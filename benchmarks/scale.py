@@ -14,8 +14,7 @@ from pathlib import Path
 
 import numpy as np
 
-from lmeraser_kit import HierarchicalClusters, LMEraser, Recipe, Samples
-from lmeraser_kit.backbones.pretraining import train_vit
+from lmeraser_kit import Backbone, HierarchicalClusters, LMEraser, Recipe, Samples
 from lmeraser_kit.evaluation.costs import cost_factors
 from lmeraser_kit.experiments.results import write_json
 from lmeraser_kit.ground.determinism import environment
@@ -50,7 +49,7 @@ def main() -> None:
         public = synthetic(options.public, Path(folder) / "public.npy", 0, "public")
         private = synthetic(options.samples, Path(folder) / "private.npy", 1, "private")
         made = time.perf_counter()
-        backbone = train_vit(public[:64], epochs=1, img_size=16)
+        backbone = Backbone.train(public[:64], epochs=1, img_size=16)
         clusters = HierarchicalClusters(options.clusters, linkage="ward", fit_size=options.public)
         eraser = LMEraser(backbone, clusters, Recipe(), threads=options.threads)
         sizes = eraser.plan(private, public)

@@ -26,9 +26,10 @@ import torch
 from tqdm import tqdm
 
 from lmeraser_kit import Backbone, HierarchicalClusters, LMEraser, Recipe, Store, load_dataset
+from lmeraser_kit.store import files
 from lmeraser_kit.store.files import FOLDERS, StoreError
 
-WRITERS = ("store.py", "volume.py", "ledger.py", "files.py")
+WRITERS = str(Path(files.__file__).parent)  # the store's folder
 TINY = {"img_size": 16, "embed_dim": 32, "depth": 2, "num_heads": 2}
 
 
@@ -48,7 +49,7 @@ def in_child(task, die_at=None, die_after=None):
             return on_line
 
         def on_call(frame, event, _):
-            return on_line if frame.f_code.co_filename.endswith(WRITERS) else None
+            return on_line if frame.f_code.co_filename.startswith(WRITERS) else None
 
         tqdm.set_lock(threading.RLock())  # its own: the shared one stays locked when who holds it is killed
         try:

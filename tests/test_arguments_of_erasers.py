@@ -331,3 +331,13 @@ def test_uneven_clusters_are_announced_with_what_they_cost_and_what_to_set(backb
         uneven.forget(alike.uids[0])
         for even in (HashClusters(6), SingleCluster(), HierarchicalClusters(6, linkage="ward")):
             eraser(even).plan(private, public=split.public)
+
+
+def test_a_whole_float_is_the_same_argument(backbone, private, split):
+    eraser = RidgeEraser(backbone, HashClusters(3), verbose=False, local=1).fit(private[:30])
+    expected, hashed = eraser.predict_proba(split.test), eraser.state_hash()
+    for same in (1.0, np.float32(1), np.int64(1)):
+        np.testing.assert_array_equal(eraser.set_params(local=same).predict_proba(split.test), expected)
+        assert eraser.state_hash() == hashed == clone(eraser).fit(private[:30]).state_hash()
+    with pytest.raises(ValueError, match="local from 1 to 0"):
+        eraser.set_params(local=0.0).predict(split.test)

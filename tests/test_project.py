@@ -2,6 +2,7 @@
 
 import ast
 import importlib
+import importlib.util
 import re
 import subprocess
 import sys
@@ -19,6 +20,7 @@ from packaging.version import Version
 ROOT = Path(__file__).parents[1]
 NOTEBOOKS = sorted((ROOT / "notebooks").rglob("[!.]*.ipynb"))
 MODULES = sorted((ROOT / "lmeraser_kit").rglob("*.py"))
+BESIDE = [*sorted((ROOT / "benchmarks").glob("*.py")), ROOT / "tests" / "kill.py", ROOT / "tests" / "stand_ins.py"]
 CONDA_NAMES = {"pytorch": "torch", "snakemake-minimal": "snakemake"}
 IMPORT_NAMES = {"lazy_loader": "lazy-loader", "sklearn": "scikit-learn", "yaml": "pyyaml", "PIL": "pillow"}
 
@@ -81,6 +83,21 @@ def test_a_folder_says_what_it_is_for_and_exports_what_is_there(folder):
     assert room.__doc__.splitlines()[0].endswith(".")
     for name in getattr(room, "__all__", []):
         assert getattr(room, name) is not None
+
+
+@pytest.mark.parametrize("path", [*BESIDE, *NOTEBOOKS], ids=lambda path: path.name)
+def test_what_is_imported_from_the_kit_is_there(path):
+    """In benchmarks and notebooks, which no other test runs."""
+    text = path.read_text()
+    if path.suffix == ".ipynb":
+        cells = nbformat.reads(text, as_version=4).cells
+        text = "\n".join(cell.source for cell in cells if cell.cell_type == "code")
+    for node in ast.walk(ast.parse(text)):
+        if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("lmeraser_kit"):
+            home = importlib.import_module(node.module)
+            for name in (alias.name for alias in node.names):
+                found = hasattr(home, name) or importlib.util.find_spec(f"{node.module}.{name}")
+                assert found, f"{node.module} has no {name}"
 
 
 @pytest.mark.parametrize("path", MODULES, ids=lambda path: path.name)

@@ -1,5 +1,6 @@
 """The store keeps its promise on disk: exact, nothing left behind, damage has a name, one writer and many readers."""
 
+import gc
 import itertools
 import json
 import os
@@ -8,6 +9,7 @@ import sqlite3
 import subprocess
 import sys
 import threading
+import weakref
 from pathlib import Path
 
 import numpy as np
@@ -549,3 +551,13 @@ def test_bad_requests_and_bad_folders_are_refused(make_store, make_eraser, priva
     with pytest.raises(ValueError, match="7000 clusters cannot be made"):
         Store.create(tmp_path / "many", make_eraser(HierarchicalClusters(7000)), private[:20], split.public[:120])
     assert not (tmp_path / "many").exists()
+
+
+def test_what_a_prediction_has_computed_goes_with_the_state(make_store, private, split):
+    """Prompts and heads of all clusters are gathered for prediction; after a deletion nobody holds the old ones."""
+    store = make_store()
+    store.eraser.predict(split.test[:5])
+    old = [weakref.ref(store.eraser.state_), weakref.ref(store.eraser.gathered()[1]["prompt"])]
+    store.forget(private.uids[:2])
+    gc.collect()
+    assert [one() for one in old] == [None, None]

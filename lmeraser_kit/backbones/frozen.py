@@ -24,7 +24,8 @@ def check_images(images: np.ndarray) -> None:
 
 def write_counts(model: torch.nn.Module, others: Iterable[torch.Tensor] = ()) -> tuple[tuple[int, int], ...]:
     """Which tensors a model has, and PyTorch's count of what was written to each: they change when it is trained."""
-    return tuple((id(tensor), tensor._version) for tensor in (*model.parameters(), *model.buffers(), *others))
+    tensors = (*model.parameters(), *model.buffers(), *others)
+    return tuple((id(tensor), tensor._version) for tensor in tensors)  # noqa: SLF001 - PyTorch has no public name
 
 
 def check_frozen(model: torch.nn.Module, then: tuple, now: tuple) -> None:

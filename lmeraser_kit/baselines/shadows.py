@@ -100,7 +100,7 @@ def shadow_logits(
         inside: Who is in which model's training set, bool (n_models, len(pool)).
         ask: Samples whose logits are wanted.
         recipe: How to tune.
-        method: One of `baselines.METHODS`.
+        method: One of `methods.METHODS`.
         n_clusters: Number of clusters, where the method has any.
         public: Public samples, where the method's routing learns from them.
         seed: Model i is tuned with seed + i.

@@ -47,7 +47,7 @@ def files_below(folder: Path) -> list[Path]:
 
 
 def data_files(name: str, root: Path) -> list[Path]:
-    """The files that `sources.read_source(name, root)` reads, sorted; what is missing is left out.
+    """The files that `readers.read_source(name, root)` reads, sorted; what is missing is left out.
 
     Args:
         name: A dataset's name; what follows a `/` is ignored.
@@ -63,7 +63,7 @@ def data_files(name: str, root: Path) -> list[Path]:
 
 
 def weight_files(name: str, root: Path) -> list[Path]:
-    """The files of weights that `pretraining.backbone_for(name, ...)` reads; none if it trains or downloads."""
+    """The files of weights that `backbones.backbone_for(name, ...)` reads; none if it trains or downloads."""
     if name.endswith(".safetensors"):
         path = Path(name)
     else:

@@ -135,7 +135,8 @@ def _traffic_signs(root: Path) -> Source:
     parts = []
     for part in ("train", "test"):
         data = _fetch("gtsrb", official.GTSRB, root, split=part)
-        paths = [Path(path) for path, _ in data._samples]
+        known = data._samples  # noqa: SLF001 - torchvision has no public name for it
+        paths = [Path(path) for path, _ in known]
         if len(paths) != N_SIGNS[part] and not _stand_ins():
             raise ValueError(
                 f"gtsrb has {len(paths)} {part} images under {root / 'gtsrb'}, expected {N_SIGNS[part]} (torchvision's "
@@ -145,7 +146,7 @@ def _traffic_signs(root: Path) -> Source:
             f"gtsrb-{part}-{'/'.join(path.with_suffix('').parts[-2 if part == 'train' else -1 :])}" for path in paths
         ]
         images = decode(paths, SIGN_SIDE, crop=False, root=root)
-        parts.append(Samples(images, [label for _, label in data._samples], uids, N_CLASSES["gtsrb"]))
+        parts.append(Samples(images, [label for _, label in known], uids, N_CLASSES["gtsrb"]))
     return Source(*parts, groups=np.array([uid.rsplit("_", 1)[0] for uid in parts[0].uids.tolist()]))
 
 

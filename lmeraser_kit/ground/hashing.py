@@ -42,7 +42,8 @@ def digest(*parts) -> str:
 def described(part: object) -> str:
     """A partition's, learner's or vote's class and parameters as JSON, in which order and NumPy's scalars do not count.
 
-    Of classes outside the kit, a hash of their code is part of it (the environment has the kit's own).
+    Of classes outside the kit, a hash of their methods' code is part of it (the environment has the kit's own);
+    functions that these call elsewhere are not seen.
 
     Args:
         part: A scikit-learn estimator, whose parameters are numbers, text, lists, dataclasses or estimators of these.
@@ -57,8 +58,9 @@ def described(part: object) -> str:
 
 
 def _plain_description(value: object) -> object:
-    if isinstance(value, np.generic):
-        return value.item()
+    value = value.item() if isinstance(value, np.generic) else value
+    if isinstance(value, float) and value.is_integer():
+        return int(value)  # 0 and 0.0 are one argument
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
         return [
             type(value).__name__,

@@ -21,7 +21,7 @@ from lmeraser_kit.unlearning.arguments import check_unchanged, made_with
 from lmeraser_kit.unlearning.base import BaseEraser
 from lmeraser_kit.unlearning.eraser import Eraser
 from lmeraser_kit.unlearning.lmeraser import LMEraser
-from lmeraser_kit.unlearning.parts import class_of_name, from_plain, to_plain
+from lmeraser_kit.unlearning.parts import class_of_name, from_plain, name_of_class, to_plain
 from lmeraser_kit.unlearning.ridge_eraser import RidgeEraser
 
 ERASERS = {kind.__name__: kind for kind in (LMEraser, RidgeEraser, Eraser)}
@@ -32,7 +32,7 @@ def noted(eraser: BaseEraser) -> dict[str, Any]:
     """What is noted of a prepared eraser, as plain data."""
     arguments = eraser.arguments() | {"n_classes": eraser.n_classes_}
     return {
-        "eraser": type(eraser).__name__ if type(eraser) in ERASERS.values() else None,
+        "eraser": type(eraser).__name__ if type(eraser) in ERASERS.values() else name_of_class(type(eraser)),
         "arguments": {name: to_plain(value) for name, value in arguments.items() if name not in ELSEWHERE},
         "made_with": eraser.made_with_,
     }
@@ -58,7 +58,7 @@ def remade(made: dict[str, Any], file: Path, device: str, given: BaseEraser | No
         return stored(type(eraser))(**eraser.get_params(deep=False))
     device = str(pick_device(device))
     try:
-        kind = ERASERS[made["eraser"]] if made["eraser"] in ERASERS else class_of_name(None)
+        kind = ERASERS.get(made["eraser"]) or class_of_name(made["eraser"])
         arguments = {name: from_plain(value) for name, value in made["arguments"].items()}
         backbone = Backbone.load(file, device)
     except ValueError as error:

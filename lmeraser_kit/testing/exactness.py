@@ -127,7 +127,7 @@ def _memory(trial: Trial) -> None:
 
 
 def bytes_of(content: dict) -> bytes:
-    """What can be pickled of it, arrays row by row as they lie in memory."""
+    """Everything in it that can be pickled, as bytes."""
     pieces = []
     for value in content.values():
         try:

@@ -14,13 +14,13 @@ from lmeraser_kit.ground.hashing import described
 from lmeraser_kit.ground.samples import Samples
 from lmeraser_kit.learners.protocol import Learner
 from lmeraser_kit.partitions.protocol import Partition
-from lmeraser_kit.unlearning.votes import Vote
+from lmeraser_kit.unlearning.votes import Choices, Vote
 
 NO_PART = ("n_classes", "n_jobs", "verbose")  # no bit of a state depends on them, or they are noted elsewhere
 
 
-def check_arguments(arguments: Mapping[str, Any]) -> None:
-    """Refuse what makes no sense among the arguments that all erasers have. Raises ValueError."""
+def check_arguments(arguments: Mapping[str, Any], choices: Choices) -> None:
+    """Refuse arguments of an eraser that make no sense, or do not go with each other. Raises ValueError."""
     checks.instance("backbone", arguments["backbone"], Backbone, ", such as Backbone.train(public)")
     checks.seed(arguments["seed"])
     checks.whole("threads", arguments["threads"])
@@ -31,23 +31,20 @@ def check_arguments(arguments: Mapping[str, Any]) -> None:
     if n_jobs is not None and checks.whole("n_jobs", n_jobs, least=-4096) == 0:
         raise ValueError("n_jobs is 0, expected how many clusters are learnt at a time, -1 for one a core, or None")
 
-
-def check_choices(partition: Partition, learner: Learner, vote: Vote) -> None:
-    """Refuse what is no partition, learner or vote, or does not go with the others. Raises ValueError."""
     expected = (
-        ("clusters (the partition)", partition, Partition, "HierarchicalClusters(8)"),
-        ("learner", learner, Learner, "PromptTuning()"),
-        ("vote", vote, Vote, "ClusterVote()"),
+        ("clusters (the partition)", choices.partition, Partition, "HierarchicalClusters(8)"),
+        ("learner", choices.learner, Learner, "PromptTuning()"),
+        ("vote", choices.vote, Vote, "ClusterVote()"),
     )
     for name, part, protocol, example in expected:
         if isinstance(part, type) or not isinstance(part, protocol):
             lacking = sorted(name for name in dir(protocol) if not name.startswith("_") and not hasattr(part, name))
             lacks = f" (it lacks {', '.join(lacking)})" if lacking and not isinstance(part, type) else ""
             raise ValueError(f"{name} is {part!r:.80}{lacks}, expected a {protocol.__name__.lower()} such as {example}")
-    if hasattr(learner, "check"):
-        learner.check()
-    if hasattr(vote, "check"):
-        vote.check(learner)
+    if hasattr(choices.learner, "check"):
+        choices.learner.check()
+    if hasattr(choices.vote, "check"):
+        choices.vote.check(choices.learner)
 
 
 def made_with(arguments: Mapping[str, Any]) -> dict[str, str]:

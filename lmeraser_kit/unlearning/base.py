@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Container, Iterable, MutableMapping
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Container, Iterable, MutableMapping
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 from sklearn.base import BaseEstimator, clone
 from sklearn.utils.validation import check_is_fitted
 
+from lmeraser_kit.backbones.backbone import Backbone
 from lmeraser_kit.ground import checks
 from lmeraser_kit.ground.hashing import digest
 from lmeraser_kit.ground.samples import Samples, concatenate, named
@@ -20,7 +22,6 @@ from lmeraser_kit.learners.protocol import Context
 from lmeraser_kit.unlearning.arguments import (
     asked_about,
     check_arguments,
-    check_choices,
     check_joining,
     check_unchanged,
     made_with,
@@ -32,8 +33,8 @@ from lmeraser_kit.unlearning.verification import verify_state
 from lmeraser_kit.unlearning.votes import Choices
 
 
-class BaseEraser(BaseEstimator):
-    """What all erasers share; a child has a constructor, `arguments` and `choices`.
+class BaseEraser(BaseEstimator, ABC):
+    """What all erasers share; a child has a constructor with further arguments, DEFAULTS and `choices`.
 
     Attributes:
         state_: All that is kept of private data.
@@ -44,13 +45,26 @@ class BaseEraser(BaseEstimator):
         receipt_: What the fit has cost; dropped at the first request, because its hashes cover whoever leaves.
     """
 
+    DEFAULTS: ClassVar[dict[str, Callable[[], Any]]] = {}  # what makes an argument that is None
+
+    def __init__(
+        self, backbone: Backbone, seed: int, n_classes: int | None, n_jobs: int | None, threads: int, verbose: bool
+    ):
+        self.backbone = backbone
+        self.seed = seed
+        self.n_classes = n_classes
+        self.n_jobs = n_jobs
+        self.threads = threads
+        self.verbose = verbose
+
     def arguments(self) -> dict[str, Any]:
         """The constructor's arguments, with defaults in place of None."""
-        return self.get_params(deep=False)
+        given: dict[str, Any] = self.get_params(deep=False)
+        return given | {name: make() for name, make in self.DEFAULTS.items() if given[name] is None}
 
+    @abstractmethod
     def choices(self) -> Choices:
         """Partition, learner and vote."""
-        raise NotImplementedError
 
     def fit(self, private: Samples, public: Samples | None = None) -> BaseEraser:
         """Route the private samples, and learn every cluster that has one.
@@ -73,12 +87,9 @@ class BaseEraser(BaseEstimator):
         return self
 
     def plan(self, private: Samples, public: Samples | None = None) -> dict[int, int]:
-        """How many samples each cluster would have, by its number; nothing is learnt.
+        """How many samples each cluster would have, by its number; nothing is learnt. Raises ValueError as `fit`.
 
         `evaluation.costs.cost_factors` and `expected_request_cost` say what that will cost.
-
-        Raises:
-            ValueError: As for `fit`.
         """
         planner = clone(self)  # a fitted model stays as it is
         private = planner.prepare(private, public)
@@ -211,14 +222,11 @@ class BaseEraser(BaseEstimator):
         return self.predict_proba(samples).argmax(axis=1)
 
     def score(self, samples: Samples | np.ndarray, labels: np.ndarray | None = None) -> float:
-        """Accuracy on samples, or on images and labels.
+        """Accuracy on samples, or on images and labels: a share in [0, 1].
 
         Args:
             samples: Samples, or images uint8 (N, C, H, W), at least one.
             labels: Class indices, (N,); by default the samples' own.
-
-        Returns:
-            A share in [0, 1].
 
         Raises:
             ValueError: As for `predict_proba`; or if there are no labels, or some are none of the task's classes.
@@ -251,9 +259,10 @@ class BaseEraser(BaseEstimator):
     def gathered(self) -> Any:
         """What the vote needs of all clusters; it goes with the state. Raises ValueError if nobody is held."""
         state, choices = self.state_, self.choices()
-        if self.__dict__.get("_gathered", (None,))[0] is not state:
-            self._gathered = state, choices.vote.gather(choices.learner, state.learnt(), self.rebuild().context)
-        return self._gathered[1]
+        if "vote" not in state.derived:
+            context = self.rebuild().context
+            state.derived["vote"] = choices.vote.gather(choices.learner, state.learnt(), context)
+        return state.derived["vote"]
 
     def save(self, path: Path | str) -> Path:
         """Write the eraser, and the samples that it holds, to one file. Raises ValueError if a part is your own."""
@@ -273,9 +282,7 @@ class BaseEraser(BaseEstimator):
 
     def check_arguments(self) -> None:
         """Refuse arguments that make no sense. Raises ValueError."""
-        check_arguments(self.arguments())
-        choices = self.choices()
-        check_choices(choices.partition, choices.learner, choices.vote)
+        check_arguments(self.arguments(), self.choices())
 
     def check_unchanged(self) -> None:
         """Refuse to answer for a model that other arguments would have made. Raises ValueError."""
@@ -284,14 +291,10 @@ class BaseEraser(BaseEstimator):
         now = made_with(self.arguments()) | {"n_classes": str(self.n_classes or self.n_classes_)}
         check_unchanged(self.made_with_ | {"n_classes": str(self.n_classes_)}, now)
 
-    def __getstate__(self) -> dict:
-        return {name: value for name, value in super().__getstate__().items() if name != "_gathered"}
-
     def _take_on(self, action: str, n_requested: int, successor: Successor, started: float) -> Receipt:
         """Take on a state, in one assignment, and say what has changed."""
         before = getattr(self, "state_", None)
         hashes = ({}, "") if before is None else (before.digests(), self.state_hash())
         self.state_, self.environment_ = successor.state, successor.environment
-        for name in ("receipt_", "_gathered"):  # they cover samples that may have left now
-            self.__dict__.pop(name, None)
+        self.__dict__.pop("receipt_", None)  # its hashes cover samples that may have left now
         return receipt(action, n_requested, successor, hashes, self.state_hash(), started)

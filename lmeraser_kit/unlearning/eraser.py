@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import ClassVar
 
 from lmeraser_kit.backbones.backbone import Backbone
 from lmeraser_kit.learners.protocol import Learner
@@ -26,6 +26,8 @@ class Eraser(BaseEraser):
         verbose: Show progress bars.
     """
 
+    DEFAULTS: ClassVar = {"vote": ClusterVote}
+
     def __init__(
         self,
         backbone: Backbone,
@@ -38,20 +40,10 @@ class Eraser(BaseEraser):
         threads: int = 1,
         verbose: bool = True,
     ):
-        self.backbone = backbone
+        super().__init__(backbone, seed, n_classes, n_jobs, threads, verbose)
         self.partition = partition
         self.learner = learner
         self.vote = vote
-        self.seed = seed
-        self.n_classes = n_classes
-        self.n_jobs = n_jobs
-        self.threads = threads
-        self.verbose = verbose
-
-    def arguments(self) -> dict[str, Any]:
-        """The constructor's arguments, with the default vote in place of None."""
-        given = self.get_params(deep=False)
-        return given | ({"vote": ClusterVote()} if given["vote"] is None else {})
 
     def choices(self) -> Choices:
         """Partition, learner and vote, as they were given."""

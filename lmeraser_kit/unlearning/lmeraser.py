@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import ClassVar
 
 from lmeraser_kit.backbones.backbone import Backbone
 from lmeraser_kit.learners.prompt_tuning import PromptTuning
@@ -30,6 +30,8 @@ class LMEraser(BaseEraser):
         verbose: Show progress bars.
     """
 
+    DEFAULTS: ClassVar = {"clusters": HierarchicalClusters, "recipe": Recipe}
+
     def __init__(
         self,
         backbone: Backbone,
@@ -41,20 +43,9 @@ class LMEraser(BaseEraser):
         threads: int = 1,
         verbose: bool = True,
     ):
-        self.backbone = backbone
+        super().__init__(backbone, seed, n_classes, n_jobs, threads, verbose)
         self.clusters = clusters
         self.recipe = recipe
-        self.seed = seed
-        self.n_classes = n_classes
-        self.n_jobs = n_jobs
-        self.threads = threads
-        self.verbose = verbose
-
-    def arguments(self) -> dict[str, Any]:
-        """The constructor's arguments, with defaults in place of None."""
-        defaults = {"clusters": HierarchicalClusters, "recipe": Recipe}
-        given = self.get_params(deep=False)
-        return given | {name: make() for name, make in defaults.items() if given[name] is None}
 
     def choices(self) -> Choices:
         """The partition, prompt tuning, and the vote of the clusters."""

@@ -5,8 +5,7 @@ It does not matter who shares a shard with whom: shards by uid, of a few samples
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any
+from typing import ClassVar
 
 import numpy as np
 
@@ -46,6 +45,8 @@ class RidgeEraser(BaseEraser):
         ValueError: If `local` is negative; by `fit`.
     """
 
+    DEFAULTS: ClassVar = {"clusters": lambda: HashClusters(SHARDS), "recipe": Recipe}
+
     def __init__(
         self,
         backbone: Backbone,
@@ -60,23 +61,12 @@ class RidgeEraser(BaseEraser):
         mirrored: bool = False,
         local: float = 0.0,
     ):
-        self.backbone = backbone
+        super().__init__(backbone, seed, n_classes, n_jobs, threads, verbose)
         self.clusters = clusters
         self.recipe = recipe
-        self.seed = seed
-        self.n_classes = n_classes
-        self.n_jobs = n_jobs
-        self.threads = threads
-        self.verbose = verbose
         self.layers = layers
         self.mirrored = mirrored
         self.local = local
-
-    def arguments(self) -> dict[str, Any]:
-        """The constructor's arguments, with defaults in place of None."""
-        given = self.get_params(deep=False)
-        defaults: dict[str, Callable[[], Any]] = {"clusters": lambda: HashClusters(SHARDS), "recipe": Recipe}
-        return given | {name: make() for name, make in defaults.items() if given[name] is None}
 
     def choices(self) -> Choices:
         """The partition, its statistics, and one head."""

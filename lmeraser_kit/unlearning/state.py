@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 
@@ -25,6 +26,7 @@ class State:
         features: Their features, float32 (n_k, D), if the routing is fitted on them again and again; else empty.
         models: The tuned clusters, by number.
         empty: No samples, of the images' shape and number of classes.
+        derived: What follows from the models, computed when it is asked for. It goes when this state does.
     """
 
     routing: Partition | None
@@ -32,6 +34,10 @@ class State:
     features: dict[int, np.ndarray]
     models: dict[int, ClusterModel]
     empty: Samples
+    derived: dict[str, Any] = field(default_factory=dict, init=False, repr=False)
+
+    def __getstate__(self) -> dict[str, Any]:
+        return vars(self) | {"derived": {}}
 
     def __len__(self) -> int:
         return sum(map(len, self.members.values()))
