@@ -102,7 +102,7 @@ def test_a_learner_and_a_partition_of_ones_own_get_everything(check, backbone, p
         assert store.forget(private.uids[:2]).n_forgotten == 2
     with pytest.raises(StoreError, match=r"of your own\): open it with eraser="):
         Store.open(tmp_path / "store")
-    with pytest.raises(ValueError, match=r"learner from .*2\.0.* to .*1\.0"):
+    with pytest.raises(ValueError, match=r"learner from .*temperature.: 2.* to .*temperature.: 1"):
         Store.open(tmp_path / "store", eraser=Eraser(backbone, ByBrightness(), ClassMeans(1.0)))
     with Store.open(tmp_path / "store", eraser=eraser, verbose=False) as store:
         store.verify()
@@ -127,6 +127,34 @@ def test_what_is_no_learner_and_no_partition_is_refused(backbone, private):
         Eraser(backbone, HashClusters(2), Listed(), verbose=False).fit(private[:30])
     with pytest.raises(ValueError, match="RidgeStatistics, from which a shared head can be computed"):
         Eraser(backbone, HashClusters(2), ClassMeans(), SharedHead()).fit(private[:30])
+
+
+@pytest.mark.parametrize(
+    "assigned, votes, says",
+    [
+        (lambda keys: keys / 2, None, r"assign returned float64 \(30,\).*expected int \(30,\) from 0"),
+        (lambda keys: np.full(len(keys), -1), None, "the smallest -1"),
+        (lambda keys: np.zeros(1, int), None, r"assign returned int64 \(1,\)"),
+        (lambda keys: (keys % 2).astype(int), np.ones((1, 2)), "do not sum to 1"),
+        (lambda keys: (keys % 2).astype(int), np.array([[2.0, -1.0]]), "negative"),
+        (lambda keys: (keys % 2).astype(int), np.full((1, 2), np.nan), "finite weights"),
+        (lambda keys: (keys % 2).astype(int), np.ones((1, 1)), r"expected finite weights \(5, 2\)"),
+    ],
+)
+def test_what_a_partition_returns_is_checked(assigned, votes, says, backbone, private):
+    class Wrong(OwnPartition):
+        uses_features = False
+
+        def assign(self, features, keys):
+            return assigned(keys)
+
+        def votes(self, features, available):
+            return votes
+
+    eraser = Eraser(backbone, Wrong(), ClassMeans(), verbose=False)
+    with pytest.raises(ValueError, match=says):
+        eraser.fit(private[:30]).predict(private[:5])
+    assert votes is not None or not hasattr(eraser, "state_")
 
 
 # --- with a leak

@@ -59,6 +59,28 @@ class Partition(Protocol):
         ...
 
 
+def assignment(partition: Partition, features: np.ndarray | None, keys: np.ndarray) -> np.ndarray:
+    """What `assign` returns. Raises ValueError if it is not one number from 0 for each sample."""
+    assigned = np.asarray(partition.assign(features, keys))
+    if assigned.shape != keys.shape or assigned.dtype.kind not in "iu" or assigned.min(initial=0) < 0:
+        given = f"{assigned.dtype} {assigned.shape}, the smallest {assigned.min(initial=0)}"
+        raise ValueError(f"{type(partition).__name__}.assign returned {given}, expected int {keys.shape} from 0")
+    return assigned
+
+
+def weights_of(partition: Partition, features: np.ndarray | None, available: np.ndarray, n: int) -> np.ndarray:
+    """What `votes` returns, as (N, K). Raises ValueError if rows are not weights from 0 that sum to 1."""
+    weights = np.asarray(partition.votes(features, available))
+    if weights.shape not in ((n, len(available)), (1, len(available))) or not np.isfinite(weights).all():
+        raise ValueError(
+            f"{type(partition).__name__}.votes returned {weights.dtype} {weights.shape}, expected finite weights "
+            f"({n}, {len(available)}) or (1, {len(available)})"
+        )
+    if (weights < 0).any() or not np.allclose(weights.sum(axis=1), 1):
+        raise ValueError(f"{type(partition).__name__}.votes returned rows that are negative or do not sum to 1")
+    return np.broadcast_to(weights, (n, len(available)))
+
+
 class OwnPartition(BaseEstimator):
     """A start for a partition of your own: nothing to fit, exact; write `assign` and `votes`."""
 

@@ -23,7 +23,7 @@ from lmeraser_kit.ground.determinism import environment, progress
 from lmeraser_kit.ground.samples import Samples, concatenate
 from lmeraser_kit.learners.clusters import cluster_addresses, learn_cluster
 from lmeraser_kit.learners.protocol import ClusterModel, Context, Learner
-from lmeraser_kit.partitions.protocol import Partition
+from lmeraser_kit.partitions.protocol import Partition, assignment
 from lmeraser_kit.unlearning.state import Receipt, State
 
 Jobs = list[tuple[Samples, ClusterModel | None]]
@@ -134,7 +134,7 @@ class Rebuild:
             if not len(everybody):
                 return None, {}, {}
             routing = clone(partition).fit(new, everybody.keys)
-            assigned = routing.assign(new, everybody.keys)
+            assigned = assignment(routing, new, everybody.keys)
             rows = {k: assigned == k for k in np.unique(assigned).tolist()}
             return routing, {k: everybody[r] for k, r in rows.items()}, {k: new[r] for k, r in rows.items()}
         routing = held.routing
@@ -144,7 +144,7 @@ class Rebuild:
                 routing.fit(self._features(self.public), self.public.keys)
             elif partition.learns_from == "private":
                 routing = routing.fit(new, joining.keys) if len(joining) else None
-        assigned = routing.assign(new, joining.keys) if len(joining) else np.zeros(0, int)
+        assigned = assignment(routing, new, joining.keys) if len(joining) else np.zeros(0, int)
         for k in np.unique(assigned).tolist():
             part = joining[assigned == k]
             members[k] = (concatenate([members[k], part]) if k in members else part).sorted()

@@ -16,7 +16,7 @@ from lmeraser_kit.ground.samples import Samples
 from lmeraser_kit.learners.protocol import Arrays, BatchedLearner, Context, Learner
 from lmeraser_kit.learners.ridge import SHARPNESS
 from lmeraser_kit.learners.ridge_statistics import RidgeStatistics
-from lmeraser_kit.partitions.protocol import Partition
+from lmeraser_kit.partitions.protocol import Partition, weights_of
 
 
 @runtime_checkable
@@ -82,8 +82,7 @@ class ClusterVote(BaseEstimator):
         """Class probabilities, float64 (N, n_classes): one routing pass, then what each vote takes."""
         available, models = gathered
         needed = partition.uses_features or getattr(learner, "uses_features", True)
-        weights = partition.votes(context.features(samples) if needed else None, available)
-        weights = np.broadcast_to(weights, (len(samples), len(available)))
+        weights = weights_of(partition, context.features(samples) if needed else None, available, len(samples))
         rows, clusters = np.nonzero(weights)
         if isinstance(learner, BatchedLearner):
             found = learner.predict_pairs(models, samples, rows, clusters, context)
@@ -137,7 +136,7 @@ class SharedHead(BaseEstimator):
             scores = x @ head
             if self.local:
                 clean = context.features(samples, learner.layers)[:, -context.backbone.n_features :]
-                weights = np.broadcast_to(partition.votes(clean, available), (len(x), len(available)))
+                weights = weights_of(partition, clean, available, len(x))
                 scores += self.local * self._local_scores(x, weights, list(own.values()))
             return softmax(SHARPNESS * scores, axis=1)
 
