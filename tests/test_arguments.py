@@ -136,7 +136,7 @@ TABLE = [
     ("hierarchical.HierarchicalClusters", "fit_size", WHOLE, ""),
     ("hierarchical.HierarchicalClusters", "fit_size", [2], "8 clusters cannot be made of 2"),
     ("hierarchical.HierarchicalClusters", "max_share", [*SHARE[:4], *SHARE[5:]], ""),
-    ("hierarchical.HierarchicalClusters", "divide_by", CHOICE, ""),
+    ("hierarchical.HierarchicalClusters", "split_by", CHOICE, ""),
     ("hierarchical.HierarchicalClusters", "softness", NUMBER, ""),
     ("hierarchical.HierarchicalClusters", "n_votes", [*WHOLE[:5], True, NAN], ""),
     ("hierarchical.HierarchicalClusters.check", "n_samples", FROM_0, ""),

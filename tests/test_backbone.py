@@ -14,7 +14,7 @@ from lmeraser_kit.baselines.methods import linear_probe
 from lmeraser_kit.data.inputs import PAPER
 from lmeraser_kit.ground.determinism import environment, exact_arithmetic, native_precisions
 from lmeraser_kit.ground.minibatches import augment, warmup_cosine
-from lmeraser_kit.learners.prompt_tuning import at_hand
+from lmeraser_kit.learners.prompt_tuning import on_device
 
 
 def test_a_saved_backbone_is_the_same(backbone, split, tmp_path):
@@ -196,8 +196,8 @@ def test_a_device_without_memory_is_named(backbone, split, private, monkeypatch)
 
 def test_images_stay_on_the_host_if_the_device_has_no_room(private, monkeypatch):
     monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device: (4 * private.images.nbytes - 1, 10**9))
-    assert at_hand(private.images, torch.device("cuda")) is private.images
-    assert at_hand(private.images, torch.device("cpu")) is private.images
+    assert on_device(private.images, torch.device("cuda")) is private.images
+    assert on_device(private.images, torch.device("cpu")) is private.images
 
 
 def test_training_is_keyed_and_leaves_the_global_generator_alone(split):

@@ -24,7 +24,7 @@ PARTITIONS = {
     "public": HierarchicalClusters(5),
     "threshold": HierarchicalClusters(None, distance_threshold=4.0),
     "divided by features": HierarchicalClusters(5, max_share=0.2),
-    "divided by uids": HierarchicalClusters(5, max_share=0.2, divide_by="uids"),
+    "divided by uids": HierarchicalClusters(5, max_share=0.2, split_by="uids"),
     "soft": HierarchicalClusters(5, linkage="ward", softness=0.2),
     "private": HierarchicalClusters(5, fit_on="private"),
     "hyperplanes": HyperplaneClusters(3),

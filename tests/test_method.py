@@ -84,11 +84,11 @@ def test_soft_votes_fall_with_the_distance_and_reach_the_nearest_few():
     np.testing.assert_array_equal(soft.assign(points, keys), hard.assign(points, keys))  # members are the same
 
 
-@pytest.mark.parametrize("divide_by", ["features", "uids"])
-def test_large_clusters_are_divided_by_what_the_fit_shows(divide_by, split, backbone):
+@pytest.mark.parametrize("split_by", ["features", "uids"])
+def test_large_clusters_are_divided_by_what_the_fit_shows(split_by, split, backbone):
     found, keys = backbone.features(split.public.images), split.public.keys
     whole = HierarchicalClusters(4).fit(found, keys)
-    divided = HierarchicalClusters(4, max_share=0.15, divide_by=divide_by).fit(found, keys)
+    divided = HierarchicalClusters(4, max_share=0.15, split_by=split_by).fit(found, keys)
     most = int(0.15 * len(keys))
     assert whole.counts_.max() > most and divided.counts_.sum() == len(keys)
     assert (divided.counts_ / divided.shards_).max() <= most
@@ -96,7 +96,7 @@ def test_large_clusters_are_divided_by_what_the_fit_shows(divide_by, split, back
     assigned = divided.assign(backbone.features(private.images), private.keys)
     sizes = np.bincount(assigned, minlength=divided.shards_.sum())
     assert len(sizes) > 4 and (sizes > 0).all() and sizes.max() < whole.counts_.max()
-    if divide_by == "uids":  # the shards of a prototype are its samples, whole
+    if split_by == "uids":  # the shards of a prototype are its samples, whole
         prototype = np.repeat(np.arange(4), divided.shards_)[assigned]
         np.testing.assert_array_equal(prototype, whole.assign(backbone.features(private.images), private.keys))
 
@@ -301,7 +301,7 @@ def test_bad_fits_are_refused_before_they_cost_time(make_eraser, private, split,
             "121 clusters cannot be made of 120 private samples",
         ),
         (make_eraser(HierarchicalClusters(4, max_share=1.5)), "max_share is 1.5"),
-        (make_eraser(HierarchicalClusters(4, divide_by="size")), "divide_by is 'size'"),
+        (make_eraser(HierarchicalClusters(4, split_by="size")), "split_by is 'size'"),
         (make_eraser(HierarchicalClusters(4, softness=-1.0)), "softness is -1.0"),
         (make_eraser(HierarchicalClusters(4, softness=1.0, n_votes=0)), "n_votes is 0"),
         (make_eraser(HyperplaneClusters(0)), "n_bits is 0"),

@@ -126,7 +126,7 @@ def test_statistics_of_other_features_have_other_addresses(backbone, private):
     for layers, mirrored in itertools.product([False, True], repeat=2):
         ridge = RidgeEraser(backbone, HashClusters(2), layers=layers, mirrored=mirrored, verbose=False)
         ridge.prepare(part)
-        assert len(ridge.successor((), part, cache).tuned) == 2  # nothing of the others' is found there
+        assert len(ridge.successor((), part, cache).work.clusters_tuned) == 2  # nothing of the others' is found there
     assert len(cache) == 8
 
 

@@ -17,6 +17,7 @@ from types import MappingProxyType
 import numpy as np
 import torch
 
+from lmeraser_kit import checks
 from lmeraser_kit.backbones import frozen
 from lmeraser_kit.backbones.fast_forward import shortened
 from lmeraser_kit.backbones.networks import Architecture, build, name_of, outputs, own_module, same_module
@@ -24,8 +25,13 @@ from lmeraser_kit.backbones.preprocessing import clean_views, standardisation
 from lmeraser_kit.backbones.pretraining import pretrain_vit
 from lmeraser_kit.backbones.timm_models import read_timm
 from lmeraser_kit.backbones.weights import read_weights, write_weights
-from lmeraser_kit.ground import checks
-from lmeraser_kit.ground.determinism import exact_arithmetic, memory_to_spare, native_precisions, pick_device, progress
+from lmeraser_kit.ground.determinism import (
+    exact_arithmetic,
+    explain_out_of_memory,
+    native_precisions,
+    pick_device,
+    progress,
+)
 from lmeraser_kit.ground.hashing import digest
 from lmeraser_kit.ground.samples import Samples
 
@@ -237,7 +243,7 @@ class Backbone:
         widths = self.layer_widths if layers else [self.n_features]
         features = np.empty((len(images), sum(widths)), dtype=np.float32)
         bar = progress(range(0, len(images), batch_size), desc="features", unit="batch", disable=not show_progress)
-        fits = memory_to_spare(f"a batch of {batch_size} images", "use precision='bfloat16', or a larger device")
+        fits = explain_out_of_memory(f"a batch of {batch_size} images", "use precision='bfloat16', or a larger device")
         with exact_arithmetic(threads), torch.inference_mode(), fits:
             for start in bar:
                 part = images[start : start + batch_size]

@@ -7,11 +7,11 @@ from pathlib import Path
 
 import torch
 
+from lmeraser_kit import checks
 from lmeraser_kit.backbones.backbone import PRECISIONS, Backbone
 from lmeraser_kit.backbones.pretraining import VITS, new_vit
 from lmeraser_kit.backbones.timm_models import timm_name
 from lmeraser_kit.data.inputs import DATA
-from lmeraser_kit.ground import checks
 from lmeraser_kit.ground.determinism import environment, pick_device
 from lmeraser_kit.ground.hashing import digest
 from lmeraser_kit.ground.plugins import installed

@@ -8,9 +8,9 @@ from collections.abc import Sequence
 
 import torch
 
+from lmeraser_kit import checks
 from lmeraser_kit.backbones.preprocessing import data_config
 from lmeraser_kit.backbones.timm_models import create_model
-from lmeraser_kit.ground import checks
 from lmeraser_kit.ground.hashing import code_of, digest
 
 Architecture = str | torch.nn.Module  # timm's name, or a module that is copied

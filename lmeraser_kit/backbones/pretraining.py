@@ -6,9 +6,10 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
+from lmeraser_kit import checks
 from lmeraser_kit.backbones.preprocessing import clean_views, data_config
 from lmeraser_kit.backbones.timm_models import create_model
-from lmeraser_kit.ground import checks, minibatches
+from lmeraser_kit.ground import minibatches
 from lmeraser_kit.ground.determinism import exact_arithmetic, pick_device, progress
 from lmeraser_kit.ground.samples import Samples, not_empty
 

@@ -10,9 +10,9 @@ from pathlib import Path
 import timm
 import torch
 
+from lmeraser_kit import checks
 from lmeraser_kit.backbones.weights import read_weights
 from lmeraser_kit.data.inputs import PAPER
-from lmeraser_kit.ground import checks
 
 LEAST_SIDE = 8  # pixels
 

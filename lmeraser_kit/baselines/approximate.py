@@ -18,9 +18,9 @@ import torch.nn.functional as F
 from scipy.sparse.linalg import LinearOperator, cg
 from scipy.special import softmax
 
+from lmeraser_kit import checks
 from lmeraser_kit.baselines.methods import check_methods
 from lmeraser_kit.baselines.unlearning_task import Parameters, Part, UnlearningTask
-from lmeraser_kit.ground import checks
 from lmeraser_kit.ground.determinism import exact_arithmetic
 from lmeraser_kit.ground.hashing import keyed_uniform
 

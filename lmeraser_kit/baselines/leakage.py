@@ -2,7 +2,7 @@
 
 Each does one thing as published code does it, or as a careless cache would. Where it can, that is a learner or a
 partition, which shows what a learner must not do. A learner is told nothing of other clusters, so for leaks between
-them `Overheard` tells it.
+them `EavesdroppingRebuild` tells it.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ from lmeraser_kit.unlearning.votes import Choices
 Learnt = tuple[dict[str, np.ndarray], int]
 
 
-class Overheard(Rebuild):
+class EavesdroppingRebuild(Rebuild):
     """A rebuild that tells a learner who else there is, if it listens."""
 
     def route(self, *change: Any) -> tuple[Partition | None, dict[int, Samples], dict[int, np.ndarray]]:
@@ -67,7 +67,7 @@ class LeakyEraser(LMEraser):
 
     def rebuild(self) -> Rebuild:
         """With an open ear."""
-        return Overheard(**vars(super().rebuild()))
+        return EavesdroppingRebuild(**vars(super().rebuild()))
 
 
 class SharedMoments(PromptTuning):

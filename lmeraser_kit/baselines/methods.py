@@ -17,8 +17,8 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
+from lmeraser_kit import checks
 from lmeraser_kit.backbones.backbone import Backbone
-from lmeraser_kit.ground import checks
 from lmeraser_kit.ground.plugins import installed
 from lmeraser_kit.learners.recipe import Recipe
 from lmeraser_kit.partitions import HashClusters, HierarchicalClusters, HyperplaneClusters, SingleCluster
@@ -33,8 +33,8 @@ SLICED = {"slices": 4}
 SOFTNESS, LOCAL = 0.2, 0.25  # chosen on CIFAR-10, on private samples of splits that no table uses
 
 
-def _divided(divide_by: str) -> Callable:
-    return lambda k: HierarchicalClusters(k, max_share=1 / k, divide_by=divide_by)
+def _divided(split_by: str) -> Callable:
+    return lambda k: HierarchicalClusters(k, max_share=1 / k, split_by=split_by)
 
 
 def _even(softness: float = 0.0) -> Callable:

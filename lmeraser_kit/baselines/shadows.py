@@ -16,11 +16,11 @@ from pathlib import Path
 import joblib
 import numpy as np
 
+from lmeraser_kit import checks
 from lmeraser_kit.backbones.backbone import FEATURE_BATCH, Backbone
 from lmeraser_kit.baselines.approximate import APPROXIMATE, unlearn
 from lmeraser_kit.baselines.methods import build_method, check_methods
 from lmeraser_kit.baselines.unlearning_task import UnlearningTask
-from lmeraser_kit.ground import checks
 from lmeraser_kit.ground.determinism import environment, progress
 from lmeraser_kit.ground.hashing import digest
 from lmeraser_kit.ground.samples import Samples
@@ -29,14 +29,14 @@ from lmeraser_kit.store.files import replace_file
 from lmeraser_kit.unlearning.lmeraser import LMEraser
 
 
-class RememberedFeatures(Backbone):
+class CachedFeatures(Backbone):
     """A backbone that computes an image's features once. For attackers alone: it forgets nobody."""
 
     def __init__(self, backbone: Backbone):
         self.__dict__.update(backbone.__dict__, known={})
 
     def __reduce__(self) -> tuple:
-        return RememberedFeatures, (Backbone(*self.__getstate__()["args"]),)
+        return CachedFeatures, (Backbone(*self.__getstate__()["args"]),)
 
     def features(
         self,
@@ -132,7 +132,7 @@ def shadow_logits(
         raise ValueError("approximate methods need forget: the uids of the forget set")
     if not inside[:, leaving].all():
         raise ValueError("a model lacks samples that it is to forget: inside must be True for all of them")
-    backbone, folder = RememberedFeatures(backbone), None if folder is None else Path(folder)
+    backbone, folder = CachedFeatures(backbone), None if folder is None else Path(folder)
     in_order = np.argsort(pool.uids, kind="stable")
     pool_digests = pool.digests[in_order]
     common = {

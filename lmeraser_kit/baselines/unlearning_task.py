@@ -9,7 +9,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
-from lmeraser_kit.ground import checks
+from lmeraser_kit import checks
 from lmeraser_kit.ground.determinism import exact_arithmetic
 from lmeraser_kit.ground.minibatches import minibatches
 from lmeraser_kit.ground.samples import Samples, named

@@ -19,9 +19,9 @@ from pathlib import Path
 
 import numpy as np
 
+from lmeraser_kit import checks
 from lmeraser_kit.data.inputs import DATA
 from lmeraser_kit.data.readers import Source, read_source, source_names
-from lmeraser_kit.ground import checks
 from lmeraser_kit.ground.hashing import digest, keyed_uniform
 from lmeraser_kit.ground.samples import Samples
 

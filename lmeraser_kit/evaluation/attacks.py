@@ -15,8 +15,8 @@ from sklearn.model_selection import cross_val_predict
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
+from lmeraser_kit import checks
 from lmeraser_kit.evaluation.roc import auc, evaluate, evaluate_samples
-from lmeraser_kit.ground import checks
 
 FOLDS = 5
 WITH_REFERENCES = ("lira online", "lira offline", "rmia")  # they compare the attacked model with reference models

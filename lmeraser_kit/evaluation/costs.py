@@ -17,7 +17,7 @@ import pandas as pd
 from scipy import stats
 from scipy.special import gammaln
 
-from lmeraser_kit.ground import checks
+from lmeraser_kit import checks
 
 Sizes = Iterable[int] | Mapping[int, int]  # of clusters, in samples; `LMEraser.sizes()` gives a dict
 MOST_WINDOWS = 10**7

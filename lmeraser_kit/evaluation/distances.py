@@ -11,8 +11,8 @@ from __future__ import annotations
 import numpy as np
 from scipy.special import log_softmax, logsumexp
 
+from lmeraser_kit import checks
 from lmeraser_kit.evaluation.attacks import loss_attack
-from lmeraser_kit.ground import checks
 
 PARTS = ("forget", "retain", "test")
 

@@ -10,8 +10,8 @@ import math
 import numpy as np
 from scipy import optimize, special, stats
 
+from lmeraser_kit import checks
 from lmeraser_kit.evaluation.costs import ci95
-from lmeraser_kit.ground import checks
 
 FALSE_POSITIVES = (0.001, 0.01)
 

@@ -26,7 +26,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from tqdm import tqdm as plain_tqdm
 from tqdm.auto import tqdm as lab_tqdm
 
-from lmeraser_kit.ground import checks
+from lmeraser_kit import checks
 from lmeraser_kit.ground.hashing import digest
 
 os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # read when CUDA starts; without it cuBLAS is not exact
@@ -93,7 +93,7 @@ def exact_arithmetic(threads: int) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def memory_to_spare(what: str, advice: str) -> Iterator[None]:
+def explain_out_of_memory(what: str, advice: str) -> Iterator[None]:
     """Says what did not fit and what to do. Smaller batches are not tried by themselves: they round differently.
 
     Raises:

@@ -10,7 +10,7 @@ from collections.abc import Callable
 
 import numpy as np
 
-from lmeraser_kit.ground import checks
+from lmeraser_kit import checks
 
 
 def _has_text(part: object) -> bool:

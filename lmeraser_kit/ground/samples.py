@@ -14,8 +14,8 @@ from functools import cached_property
 
 import numpy as np
 
-from lmeraser_kit.ground import checks
-from lmeraser_kit.ground.checks import class_labels
+from lmeraser_kit import checks
+from lmeraser_kit.checks import class_labels
 from lmeraser_kit.ground.hashing import digest
 
 
@@ -96,7 +96,7 @@ class Samples:
         part.__dict__.update(
             images=self.images[index], labels=self.labels[chosen], uids=self.uids[chosen], n_classes=self.n_classes
         )
-        part.__dict__.update({name: self.__dict__[name][chosen] for name in WORKED_OUT if name in self.__dict__})
+        part.__dict__.update({name: self.__dict__[name][chosen] for name in CACHED if name in self.__dict__})
         return part
 
     def __iter__(self) -> Iterator[Samples]:
@@ -144,7 +144,7 @@ class Samples:
         in_order = (self.uids[:-1] <= self.uids[1:]).all()
         return self if in_order else self[np.argsort(self.uids, kind="stable")]
 
-    def afresh(self) -> Samples:
+    def without_cache(self) -> Samples:
         """The same images, labels and uids, and nothing that was worked out from them before."""
         return Samples(np.asarray(self.images), self.labels, self.uids, self.n_classes)
 
@@ -164,7 +164,7 @@ class Samples:
         return np.frombuffer(hashed, dtype=np.uint8).reshape(-1, 32)
 
 
-WORKED_OUT = ("keys", "digests")  # these go with a sample from one part to the next
+CACHED = ("keys", "digests")  # these go with a sample from one part to the next
 
 
 def concatenate(parts: Iterable[Samples]) -> Samples:
@@ -190,7 +190,7 @@ def concatenate(parts: Iterable[Samples]) -> Samples:
         uids=uids,
         n_classes=max(part.n_classes for part in parts),
     )
-    known = [name for name in WORKED_OUT if all(name in part.__dict__ for part in parts)]
+    known = [name for name in CACHED if all(name in part.__dict__ for part in parts)]
     together.__dict__.update({name: np.concatenate([part.__dict__[name] for part in parts]) for name in known})
     return together
 

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from lmeraser_kit.ground import checks
+from lmeraser_kit import checks
 from lmeraser_kit.ground.determinism import environment
 from lmeraser_kit.ground.hashing import described, digest
 from lmeraser_kit.ground.samples import Samples, not_empty

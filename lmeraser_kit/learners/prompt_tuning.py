@@ -14,9 +14,9 @@ import torch
 import torch.nn.functional as F
 from sklearn.base import BaseEstimator
 
+from lmeraser_kit import checks
 from lmeraser_kit.backbones.backbone import FEATURE_BATCH, Backbone
-from lmeraser_kit.ground import checks
-from lmeraser_kit.ground.determinism import exact_arithmetic, memory_to_spare
+from lmeraser_kit.ground.determinism import exact_arithmetic, explain_out_of_memory
 from lmeraser_kit.ground.minibatches import augment, train
 from lmeraser_kit.ground.samples import Samples
 from lmeraser_kit.learners.clusters import learn_cluster
@@ -89,7 +89,7 @@ class PromptTuning(BaseEstimator):
         parameters = {"weight": weight, "bias": bias} | ({} if recipe.prompt == "none" else {"prompt": prompt})
         for parameter in parameters.values():
             parameter.requires_grad_(True)
-        images, labels = at_hand(np.asarray(samples.images), device), torch.from_numpy(samples.labels).to(device)
+        images, labels = on_device(np.asarray(samples.images), device), torch.from_numpy(samples.labels).to(device)
         passed, always_the_same = 0, torch.from_numpy(clean).to(device) if head_alone else None
 
         def features_of(rows: np.ndarray, draws: np.ndarray) -> torch.Tensor:
@@ -108,7 +108,7 @@ class PromptTuning(BaseEstimator):
         advice = (
             f"lower Recipe.batch_size ({recipe.batch_size}), which gives another model, or use precision='bfloat16'"
         )
-        with exact_arithmetic(context.threads), memory_to_spare(f"tuning with a batch of {batch} images", advice):
+        with exact_arithmetic(context.threads), explain_out_of_memory(f"tuning with a batch of {batch} images", advice):
             losses = train(
                 loss_of, optimiser, samples.keys, epochs, batch, seed, recipe.warmup, micro_batch=backbone.micro_batch
             )
@@ -179,7 +179,7 @@ def ridge_start(features: np.ndarray, samples: Samples) -> tuple[torch.Tensor, t
     return head[:-1].T.contiguous(), head[-1].contiguous()
 
 
-def at_hand(images: np.ndarray, device: torch.device) -> np.ndarray | torch.Tensor:
+def on_device(images: np.ndarray, device: torch.device) -> np.ndarray | torch.Tensor:
     """Images on a GPU if they take at most a quarter of its free memory; otherwise they stay where they are."""
     if device.type != "cuda" or images.nbytes > torch.cuda.mem_get_info(device)[0] // 4:
         return images

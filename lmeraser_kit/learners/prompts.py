@@ -11,7 +11,7 @@ from __future__ import annotations
 import numpy as np
 import torch
 
-from lmeraser_kit.ground import checks
+from lmeraser_kit import checks
 
 PROMPTS = ("frame", "patch", "random-patch", "none")
 

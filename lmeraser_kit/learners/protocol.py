@@ -14,8 +14,8 @@ from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 
+from lmeraser_kit import checks
 from lmeraser_kit.backbones.backbone import FEATURE_BATCH, Backbone
-from lmeraser_kit.ground import checks
 from lmeraser_kit.ground.hashing import digest
 from lmeraser_kit.ground.samples import Samples
 

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from lmeraser_kit.ground import checks
+from lmeraser_kit import checks
 from lmeraser_kit.ground.hashing import keyed_uniform
 from lmeraser_kit.learners.prompts import PROMPTS, prompt_mask
 

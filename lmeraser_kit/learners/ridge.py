@@ -11,7 +11,7 @@ from __future__ import annotations
 import numpy as np
 from threadpoolctl import threadpool_limits
 
-from lmeraser_kit.ground import checks
+from lmeraser_kit import checks
 
 SHARPNESS = 5.0  # scores of about 0 and 1 become logits
 L2 = 0.4

@@ -14,7 +14,7 @@ from scipy.special import softmax
 from sklearn.base import BaseEstimator
 from threadpoolctl import threadpool_limits
 
-from lmeraser_kit.ground import checks
+from lmeraser_kit import checks
 from lmeraser_kit.ground.samples import Samples
 from lmeraser_kit.learners.protocol import Arrays, Context
 from lmeraser_kit.learners.ridge import L2, SHARPNESS, head_from_rows, head_from_sums, sums, with_one

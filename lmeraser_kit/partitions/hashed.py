@@ -6,7 +6,7 @@ import warnings
 
 import numpy as np
 
-from lmeraser_kit.ground import checks
+from lmeraser_kit import checks
 from lmeraser_kit.ground.hashing import keyed_uniform
 from lmeraser_kit.partitions.protocol import OwnPartition
 

@@ -12,7 +12,7 @@ from scipy.special import softmax
 from sklearn.base import BaseEstimator
 from sklearn.cluster import AgglomerativeClustering
 
-from lmeraser_kit.ground import checks
+from lmeraser_kit import checks
 from lmeraser_kit.ground.hashing import described, digest, keyed_uniform
 
 FIT_ON = ("public", "private", "private-once")
@@ -36,7 +36,7 @@ class HierarchicalClusters(BaseEstimator):
         linkage: scikit-learn's; the paper's is `average`.
         fit_size: At most so many samples are clustered, chosen by uid (the published code takes 1000).
         max_share: Clusters with more than this share of the clustered samples are divided; None for no such limit.
-        divide_by: `features`: halved by Ward linkage until small enough, each part with its own prototype; or `uids`:
+        split_by: `features`: halved by Ward linkage until small enough, each part with its own prototype; or `uids`:
             into shards by a hash of the uid, which all vote (a forward pass each).
         softness: How far votes reach at prediction: a cluster's weight is `softmax(-distance^2 / (softness * s))`,
             with s the mean squared distance of the fitted samples to their prototypes; 0 for the nearest cluster alone
@@ -52,7 +52,7 @@ class HierarchicalClusters(BaseEstimator):
         linkage="average",
         fit_size=1000,
         max_share=None,
-        divide_by="features",
+        split_by="features",
         softness=0.0,
         n_votes=None,
     ):
@@ -62,7 +62,7 @@ class HierarchicalClusters(BaseEstimator):
         self.linkage = linkage
         self.fit_size = fit_size
         self.max_share = max_share
-        self.divide_by = divide_by
+        self.split_by = split_by
         self.softness = softness
         self.n_votes = n_votes
 
@@ -100,7 +100,7 @@ class HierarchicalClusters(BaseEstimator):
     def _check_arguments(self) -> None:
         checks.choice("fit_on", self.fit_on, FIT_ON)
         checks.choice("linkage", self.linkage, ("average", "complete", "single", "ward"))
-        checks.choice("divide_by", self.divide_by, ("features", "uids"))
+        checks.choice("split_by", self.split_by, ("features", "uids"))
         checks.whole("fit_size", self.fit_size)
         checks.number("softness", self.softness)
         if (self.n_clusters is None) == (self.distance_threshold is None):
@@ -131,13 +131,13 @@ class HierarchicalClusters(BaseEstimator):
             tree = AgglomerativeClustering(n_clusters, distance_threshold=self.distance_threshold, linkage=self.linkage)
             labels = tree.fit_predict(points)
         most = len(points) if self.max_share is None else max(1, math.floor(self.max_share * len(points)))
-        if self.divide_by == "features":
+        if self.split_by == "features":
             _divide(points, labels, most)
         self.counts_ = np.bincount(labels)  # how many samples each prototype is the mean of
         means = [points[labels == k].mean(axis=0) for k in range(len(self.counts_))]
         self.prototypes_ = np.array(means).reshape(-1, features.shape[1])
         self.spread_ = np.square(points - self.prototypes_[labels]).sum(axis=1).mean(keepdims=True)
-        self.shards_ = -(-self.counts_ // most) if self.divide_by == "uids" else np.ones_like(self.counts_)
+        self.shards_ = -(-self.counts_ // most) if self.split_by == "uids" else np.ones_like(self.counts_)
         return self
 
     def assign(self, features: np.ndarray, keys: np.ndarray) -> np.ndarray:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from lmeraser_kit.ground import checks
+from lmeraser_kit import checks
 from lmeraser_kit.partitions.protocol import OwnPartition
 
 

@@ -13,10 +13,11 @@ import secrets
 from dataclasses import asdict, dataclass, field
 
 from lmeraser_kit.ground.hashing import digest
+from lmeraser_kit.unlearning.state import Work
 
 
 @dataclass(frozen=True)
-class Certificate:
+class Certificate(Work):
     """What one transaction of a store has done.
 
     Attributes:
@@ -26,17 +27,11 @@ class Certificate:
         n_added: How many samples have joined; who came and went in one transaction counts in neither.
         n_samples: How many samples are held after it.
         commitments: For each sample that was named in a request to forget, a hash of its uid and of a random salt.
-        clusters_tuned: The clusters that were tuned (again), and how many samples each has.
         clusters_removed: The clusters that have no sample left.
-        n_moved: Samples that stayed and changed company.
-        sample_gradients: The cost: samples passed forward and backward once.
         seconds: The time that it took.
-        seconds_tuning: The part of it that went into tuning.
-        exact: False if the routing keeps prototypes of samples that have left.
         root_before: Merkle root over the clusters before.
         root_after: Merkle root over the clusters after.
         previous: Hash of the certificate before; empty for the first.
-        environment: Where the bits were computed.
         salts: The salts of the commitments, by uid. They go to who asked, and are not in the ledger.
     """
 
@@ -46,17 +41,11 @@ class Certificate:
     n_added: int
     n_samples: int
     commitments: list[str]
-    clusters_tuned: dict[int, int]
     clusters_removed: list[int]
-    n_moved: int
-    sample_gradients: int
     seconds: float
-    seconds_tuning: float
-    exact: bool
     root_before: str
     root_after: str
     previous: str
-    environment: dict[str, str | int]
     salts: dict[str, str] = field(default_factory=dict, repr=False)
 
     def record(self) -> str:

@@ -17,12 +17,12 @@ from lmeraser_kit.backbones.backbone import Backbone
 from lmeraser_kit.ground.determinism import pick_device
 from lmeraser_kit.ground.samples import Samples
 from lmeraser_kit.store.files import StoreError
-from lmeraser_kit.unlearning.arguments import check_unchanged, made_with
+from lmeraser_kit.unlearning.arguments import check_unchanged, described_arguments
 from lmeraser_kit.unlearning.base import BaseEraser
 from lmeraser_kit.unlearning.eraser import Eraser
 from lmeraser_kit.unlearning.lmeraser import LMEraser
-from lmeraser_kit.unlearning.parts import class_of_name, from_plain, name_of_class, to_plain
 from lmeraser_kit.unlearning.ridge_eraser import RidgeEraser
+from lmeraser_kit.unlearning.saving import class_of_name, from_plain, name_of_class, to_plain
 
 ERASERS = {kind.__name__: kind for kind in (LMEraser, RidgeEraser, Eraser)}
 ELSEWHERE = ("backbone", "n_jobs", "verbose")  # arguments that are kept as files, or given to Store.open
@@ -33,8 +33,8 @@ def noted(eraser: BaseEraser) -> dict[str, Any]:
     arguments = eraser.arguments() | {"n_classes": eraser.n_classes_}
     return {
         "eraser": type(eraser).__name__ if type(eraser) in ERASERS.values() else name_of_class(type(eraser)),
-        "arguments": {name: to_plain(value) for name, value in arguments.items() if name not in ELSEWHERE},
-        "made_with": eraser.made_with_,
+        "arguments": {name: to_plain(value, []) for name, value in arguments.items() if name not in ELSEWHERE},
+        "fitted_with": eraser.fitted_with_,
     }
 
 
@@ -53,13 +53,14 @@ def remade(made: dict[str, Any], file: Path, device: str, given: BaseEraser | No
         ValueError: If `given` is another eraser.
     """
     if given is not None:
-        check_unchanged(made["made_with"], made_with(given.arguments()))
-        eraser = clone(given).set_params(n_classes=made["arguments"]["n_classes"], **options)
+        n_classes = made["arguments"]["n_classes"]
+        check_unchanged(made["fitted_with"], described_arguments(given.arguments() | {"n_classes": n_classes}))
+        eraser = clone(given).set_params(n_classes=n_classes, **options)
         return stored(type(eraser))(**eraser.get_params(deep=False))
     device = str(pick_device(device))
     try:
         kind = ERASERS.get(made["eraser"]) or class_of_name(made["eraser"])
-        arguments = {name: from_plain(value) for name, value in made["arguments"].items()}
+        arguments = {name: from_plain(value, []) for name, value in made["arguments"].items()}
         backbone = Backbone.load(file, device)
     except ValueError as error:
         advice = "open it with eraser=, an unfitted eraser like the one that it was created with"

@@ -40,7 +40,7 @@ from lmeraser_kit.unlearning.rebuild import Successor
 from lmeraser_kit.unlearning.state import State
 
 
-class Volume:
+class StoreFolder:
     """The files of the store in a folder.
 
     Args:
@@ -103,7 +103,7 @@ class Volume:
             clusters[k] = entry if entry == old.get(k) else {**entry, "nonce": fresh_nonce()}
         fitted = {} if state.routing is None else vars(state.routing)
         learnt = {name: np.asarray(array) for name, array in fitted.items() if name.endswith("_")}
-        version = {"clusters": clusters, "environment": successor.environment, "fitted": state.routing is not None}
+        version = {"clusters": clusters, "environment": successor.work.environment, "fitted": state.routing is not None}
         name = write_file(self.folder / "versions", "version", pack(learnt, **version))
         return replace(state, members=members, empty=self.empty), version | {"name": name}
 
@@ -125,18 +125,13 @@ class Volume:
             n_added=len(joining),
             n_samples=len(successor.state),
             commitments=sorted(commitment(uid, salt) for uid, salt in salts.items()),
-            clusters_tuned=successor.tuned,
             clusters_removed=sorted(self.version["clusters"].keys() - version["clusters"].keys()),
-            n_moved=successor.n_moved,
-            sample_gradients=successor.sample_gradients,
             seconds=time.perf_counter() - started,
-            seconds_tuning=successor.seconds_tuning,
-            exact=self.partition.exact,
             root_before=merkle_root(leaves(self.version)),
             root_after=merkle_root(leaves(version)),
             previous="" if last is None else last.hash,
-            environment=successor.environment,
             salts=salts,
+            **vars(successor.work),
         )
 
     def check_readable(self, state: State, uids: list[str], held_then: set[str]) -> None:

@@ -27,13 +27,13 @@ from pathlib import Path
 
 from sklearn.base import clone
 
-from lmeraser_kit.ground import checks
+from lmeraser_kit import checks
 from lmeraser_kit.ground.samples import Samples, named
 from lmeraser_kit.store.certificate import Certificate, Verification, fresh_nonce, merkle_root
 from lmeraser_kit.store.files import DamagedError, StoreError, check_vacant, make_folders, read_file, stage, write_file
 from lmeraser_kit.store.ledger import Ledger, lock
 from lmeraser_kit.store.parts import remade
-from lmeraser_kit.store.snapshot import Volume, leaves, write_fixed
+from lmeraser_kit.store.snapshot import StoreFolder, leaves, write_fixed
 from lmeraser_kit.unlearning.base import BaseEraser
 from lmeraser_kit.unlearning.state import ExactnessError, State
 
@@ -57,9 +57,9 @@ class Store:
         file = folder / "fixed" / made["backbone"]
         read_file(file)  # compares its hash
         self.eraser = remade(made, file, device, eraser, **options)
-        self._volume, self._held = Volume(folder, made, self.eraser.choices().partition), set()
-        public = self._volume.read_samples("fixed", made["public"])[0] if made["public"] else None
-        self.eraser.prepare(self._volume.empty, public)
+        self._files, self._held = StoreFolder(folder, made, self.eraser.choices().partition), set()
+        public = self._files.read_samples("fixed", made["public"])[0] if made["public"] else None
+        self.eraser.prepare(self._files.empty, public)
 
     @classmethod
     def create(cls, folder: Path | str, eraser: BaseEraser, private: Samples, public: Samples | None = None) -> Store:
@@ -143,7 +143,7 @@ class Store:
         """Read the present version, and finish what is under way."""
         fitted, damaged = bool(self._ledger.facts["version"]), []
         if fitted:
-            state, version, damaged = self._volume.read(self._ledger.facts["version"])
+            state, version, damaged = self._files.read(self._ledger.facts["version"])
             if merkle_root(leaves(version)) != self._ledger.last.root_after:
                 raise DamagedError(["ledger.sqlite"], "the last certificate is not that of the present version")
             self._take(state, version)
@@ -155,9 +155,9 @@ class Store:
             if damaged:
                 self._ledger.record("repair", 0, "")
             self.recovered = self.run() if finish else None
-            leaving, joining, _ = self._volume.combined(self._ledger.pending())
+            leaving, joining, _ = self._files.combined(self._ledger.pending())
             self._held = self._held - set(leaving) | set(joining.uids.tolist())
-            self._volume.clean(self._staged())
+            self._files.clean(self._staged())
             self._ledger.seal()
 
     def __enter__(self) -> Store:
@@ -204,7 +204,7 @@ class Store:
         uids = named(uids, self._held)
         if not uids:
             raise ValueError("no uid is named: who is to be forgotten?")
-        self._volume.check_readable(self.eraser.state_, uids, self._held)
+        self._files.check_readable(self.eraser.state_, uids, self._held)
         salts = {uid: fresh_nonce() for uid in uids}
         staged = write_file(self.folder / "staged", "forget", json.dumps(salts).encode(), ".json")
         self._ledger.record("forget", len(uids), staged)
@@ -233,13 +233,13 @@ class Store:
         pending, started = self._ledger.pending(), time.perf_counter()
         if not pending:
             return None
-        asked = self._volume.combined(pending)
-        successor = self.eraser.successor(*asked[:2], self._volume.cache)
-        state, version = self._volume.write(getattr(self.eraser, "state_", None), successor)
-        certificate = self._volume.certify(self._ledger.last, pending, asked, successor, version, started)
+        asked = self._files.combined(pending)
+        successor = self.eraser.successor(*asked[:2], self._files.cache)
+        state, version = self._files.write(getattr(self.eraser, "state_", None), successor)
+        certificate = self._files.certify(self._ledger.last, pending, asked, successor, version, started)
         self._ledger.commit(certificate, version["name"])
         self._take(state, version)
-        self._volume.clean(self._staged())
+        self._files.clean(self._staged())
         self._ledger.seal()
         return certificate
 
@@ -261,7 +261,7 @@ class Store:
         if self.readonly and self._ledger.moved_on():
             raise StoreError("a writer has changed the store since it was opened for reading: open it again")
         self._ledger.check()
-        self._volume.check(self._staged())
+        self._files.check(self._staged())
 
     def verify(self, clusters: Iterable[int] | None = None) -> Verification:
         """Check the files, and tune clusters again from them: are they what tuning on these samples gives?
@@ -279,7 +279,7 @@ class Store:
         """
         self.check()
         eraser = copy.copy(self.eraser)
-        eraser.state_, version, _ = self._volume.read(self._volume.version["name"])
+        eraser.state_, version, _ = self._files.read(self._files.version["name"])
         chosen = sorted(eraser.state_.models if clusters is None else clusters)
         state_hash = eraser.verify(chosen)
         root = merkle_root(leaves(version))
@@ -297,4 +297,4 @@ class Store:
 
     def _take(self, state: State, version: dict) -> None:
         self.eraser.state_, self.eraser.environment_ = state, version["environment"]
-        self._volume.version, self._held = version, set(state.clusters_of())
+        self._files.version, self._held = version, set(state.clusters_of())

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 from sklearn.base import clone
 
-from lmeraser_kit.ground import checks
+from lmeraser_kit import checks
 from lmeraser_kit.ground.determinism import progress
 from lmeraser_kit.ground.samples import Samples
 from lmeraser_kit.testing.exactness import CHECKS

@@ -8,15 +8,15 @@ from typing import Any
 
 import numpy as np
 
+from lmeraser_kit import checks
 from lmeraser_kit.backbones.backbone import Backbone
-from lmeraser_kit.ground import checks
 from lmeraser_kit.ground.hashing import described
 from lmeraser_kit.ground.samples import Samples
 from lmeraser_kit.learners.protocol import Learner
 from lmeraser_kit.partitions.protocol import Partition
 from lmeraser_kit.unlearning.votes import Choices, Vote
 
-NO_PART = ("n_classes", "n_jobs", "verbose")  # no bit of a state depends on them, or they are noted elsewhere
+NOT_DESCRIBED = ("backbone", "n_jobs", "verbose")  # no bit of a state depends on the last two
 
 
 def check_arguments(arguments: Mapping[str, Any], choices: Choices) -> None:
@@ -47,9 +47,9 @@ def check_arguments(arguments: Mapping[str, Any], choices: Choices) -> None:
         choices.vote.check(choices.learner)
 
 
-def made_with(arguments: Mapping[str, Any]) -> dict[str, str]:
-    """What a fit is made with, besides the samples, as text by argument. Raises ValueError for what has no text."""
-    parts = {name: described(value) for name, value in arguments.items() if name not in (*NO_PART, "backbone")}
+def described_arguments(arguments: Mapping[str, Any]) -> dict[str, str]:
+    """What a state depends on besides the samples, as text by argument. Raises ValueError for what has no text."""
+    parts = {name: described(value) for name, value in arguments.items() if name not in NOT_DESCRIBED}
     return {"backbone": arguments["backbone"].fingerprint} | parts
 
 
@@ -92,7 +92,7 @@ def check_joining(
     return joining
 
 
-def asked_about(samples: Samples | np.ndarray, like: Samples, n_classes: int) -> Samples:
+def as_queries(samples: Samples | np.ndarray, like: Samples, n_classes: int) -> Samples:
     """Samples, or images, uint8 (N, C, H, W), as samples without labels.
 
     Raises:

@@ -14,19 +14,19 @@ import numpy as np
 from sklearn.base import BaseEstimator, clone
 from sklearn.utils.validation import check_is_fitted
 
+from lmeraser_kit import checks
 from lmeraser_kit.backbones.backbone import Backbone
-from lmeraser_kit.ground import checks
 from lmeraser_kit.ground.hashing import digest
 from lmeraser_kit.ground.samples import Samples, concatenate, named
 from lmeraser_kit.learners.protocol import Context
 from lmeraser_kit.unlearning.arguments import (
-    asked_about,
+    as_queries,
     check_arguments,
     check_joining,
     check_unchanged,
-    made_with,
+    described_arguments,
 )
-from lmeraser_kit.unlearning.rebuild import Rebuild, Successor, empty_state, receipt, warn_if_uneven
+from lmeraser_kit.unlearning.rebuild import Rebuild, Successor, empty_state, warn_if_uneven
 from lmeraser_kit.unlearning.saving import load_eraser, save_eraser
 from lmeraser_kit.unlearning.state import Receipt
 from lmeraser_kit.unlearning.verification import verify_state
@@ -41,7 +41,7 @@ class BaseEraser(BaseEstimator, ABC):
         public_: The public samples that the routing learns from, or None.
         n_classes_: Number of classes.
         environment_: Where its bits were computed. A request in another environment builds everything anew.
-        made_with_: Fingerprint and arguments of the fit; a request is refused when they were changed.
+        fitted_with_: Fingerprint and arguments of the fit; a request is refused when they were changed.
         receipt_: What the fit has cost; dropped at the first request, because its hashes cover whoever leaves.
     """
 
@@ -121,7 +121,8 @@ class BaseEraser(BaseEstimator, ABC):
             raise ValueError(f"uid {str(shared[0])!r} is both public and private: what is public cannot be forgotten")
         n_classes = self.n_classes or (private if public is None else public).n_classes
         private = replace(private, n_classes=n_classes)  # checks the labels before anything costs time
-        self.public_, self.n_classes_, self.made_with_ = public, n_classes, made_with(self.arguments())
+        self.public_, self.n_classes_ = public, n_classes
+        self.fitted_with_ = described_arguments(self.arguments() | {"n_classes": n_classes})
         return private
 
     def forget(self, uids: Iterable[str]) -> Receipt:
@@ -170,7 +171,7 @@ class BaseEraser(BaseEstimator, ABC):
         """
         if not hasattr(self, "state_"):
             new = checks.instance("joining", joining, Samples)
-            return self.rebuild().successor(empty_state(new), (), new, cache, announce=True)
+            return self.rebuild().successor(empty_state(new), (), new, cache, warn=True)
         self.check_unchanged()
         rebuild, state, held = self.rebuild(), self.state_, self.state_.clusters_of()
         leaving = named(leaving, held)
@@ -197,8 +198,7 @@ class BaseEraser(BaseEstimator, ABC):
     def state_hash(self) -> str:
         """A hash of everything that the model keeps, and of what it was made with, in hex."""
         check_is_fitted(self, "state_")
-        made_with = sorted(self.made_with_.items())
-        return digest("state", made_with, self.n_classes_, json.dumps(self.state_.pieces(), sort_keys=True))
+        return digest("state", sorted(self.fitted_with_.items()), json.dumps(self.state_.pieces(), sort_keys=True))
 
     def predict_proba(self, samples: Samples | np.ndarray) -> np.ndarray:
         """Class probabilities.
@@ -213,7 +213,7 @@ class BaseEraser(BaseEstimator, ABC):
             ValueError: If images are not as above, or no cluster has a model, because every sample was forgotten.
         """
         self.check_unchanged()
-        asked, choices = asked_about(samples, self.state_.empty, self.n_classes_), self.choices()
+        asked, choices = as_queries(samples, self.state_.empty, self.n_classes_), self.choices()
         context = replace(self.rebuild().context, asked=asked)
         return choices.vote.predict_proba(self.gathered(), choices.learner, self.state_.partition, asked, context)
 
@@ -236,7 +236,7 @@ class BaseEraser(BaseEstimator, ABC):
             labels = samples.labels
         if labels is None:
             raise ValueError("labels are missing: score(samples) takes Samples, score(images, labels) takes both")
-        n = len(asked_about(samples, self.state_.empty, self.n_classes_))
+        n = len(as_queries(samples, self.state_.empty, self.n_classes_))
         if not n:
             raise ValueError("there is no sample to score")
         labels = checks.class_labels(labels, n, self.n_classes_)
@@ -288,13 +288,25 @@ class BaseEraser(BaseEstimator, ABC):
         """Refuse to answer for a model that other arguments would have made. Raises ValueError."""
         check_is_fitted(self, "state_")
         self.check_arguments()
-        now = made_with(self.arguments()) | {"n_classes": str(self.n_classes or self.n_classes_)}
-        check_unchanged(self.made_with_ | {"n_classes": str(self.n_classes_)}, now)
+        n_classes = self.n_classes or self.n_classes_
+        check_unchanged(self.fitted_with_, described_arguments(self.arguments() | {"n_classes": n_classes}))
 
     def _take_on(self, action: str, n_requested: int, successor: Successor, started: float) -> Receipt:
         """Take on a state, in one assignment, and say what has changed."""
-        before = getattr(self, "state_", None)
-        hashes = ({}, "") if before is None else (before.digests(), self.state_hash())
-        self.state_, self.environment_ = successor.state, successor.environment
+        fitted = hasattr(self, "state_")
+        hash_before, clusters_before = (self.state_hash(), self.state_.digests()) if fitted else ("", {})
+        self.state_, self.environment_ = successor.state, successor.work.environment
         self.__dict__.pop("receipt_", None)  # its hashes cover samples that may have left now
-        return receipt(action, n_requested, successor, hashes, self.state_hash(), started)
+        clusters_after = self.state_.digests()
+        return Receipt(
+            **vars(successor.work),
+            action=action,
+            n_requested=n_requested,
+            n_samples=len(self.state_),
+            clusters_removed=sorted(clusters_before.keys() - clusters_after.keys()),
+            hash_before=hash_before,
+            hash_after=self.state_hash(),
+            clusters_before=clusters_before,
+            clusters_after=clusters_after,
+            seconds=time.perf_counter() - started,
+        )

@@ -24,30 +24,17 @@ from lmeraser_kit.ground.samples import Samples, concatenate
 from lmeraser_kit.learners.clusters import cluster_addresses, learn_cluster
 from lmeraser_kit.learners.protocol import ClusterModel, Context, Learner
 from lmeraser_kit.partitions.protocol import Partition, assignment
-from lmeraser_kit.unlearning.state import Receipt, State
+from lmeraser_kit.unlearning.state import State, Work
 
 Jobs = list[tuple[Samples, ClusterModel | None]]
 
 
 @dataclass(frozen=True, eq=False)
 class Successor:
-    """The state after a change, and what it took to compute. Nothing has been changed yet.
-
-    Attributes:
-        state: The state.
-        tuned: The clusters that had to be learnt (again), and how many samples each has.
-        n_moved: Samples that stayed and changed company.
-        sample_gradients: Samples passed forward and backward once.
-        seconds_tuning: The time that learning took.
-        environment: Where it was computed.
-    """
+    """The state after a change, and what it took to compute. Nothing has been changed yet."""
 
     state: State
-    tuned: dict[int, int]
-    n_moved: int
-    sample_gradients: int
-    seconds_tuning: float
-    environment: dict[str, str | int]
+    work: Work
 
 
 @dataclass(frozen=True, eq=False)
@@ -82,7 +69,7 @@ class Rebuild:
         leaving: Iterable[str],
         joining: Samples,
         cache: MutableMapping[str, ClusterModel] | None = None,
-        announce: bool = False,
+        warn: bool = False,
     ) -> Successor:
         """The state of a fit on what `held` holds, less those that leave, with those that join.
 
@@ -91,15 +78,15 @@ class Rebuild:
             leaving: Uids of those who leave.
             joining: Who joins.
             cache: Further models by address; new ones are written to it.
-            announce: Warn if the clusters are uneven.
+            warn: Warn if the clusters are uneven.
         """
         routing, members, features = self.route(held, leaving, joining)
-        if announce:
+        if warn:
             warn_if_uneven(members, getattr(routing, "prototypes_", ()))
         members = {k: members[k] for k in sorted(members)}
         mine = {c.address: c for model in held.models.values() for c in model.checkpoints()}
         cache = {} if cache is None else cache
-        models, jobs, work = {}, {}, 0
+        models, jobs, cost = {}, {}, 0
         for k, part in members.items():
             addresses = cluster_addresses(self.learner, part, self.context)
             latest_first = [addresses[r] for r in sorted(addresses, reverse=True)]
@@ -113,11 +100,12 @@ class Rebuild:
             models[k] = model
             for checkpoint in model.checkpoints()[0 if start is None else len(start.checkpoints()) :]:
                 cache[checkpoint.address] = checkpoint
-                work += checkpoint.sample_gradients
+                cost += checkpoint.sample_gradients
         seconds = time.perf_counter() - started
         state = State(routing, members, features, {k: models[k] for k in members}, held.empty)
         moved = _n_moved(held, state) if len(held) and self.partition.refits else 0
-        return Successor(state, {k: len(members[k]) for k in jobs}, moved, work, seconds, self.environment)
+        tuned, exact = {k: len(members[k]) for k in jobs}, routing is None or routing.exact
+        return Successor(state, Work(tuned, moved, cost, seconds, exact, self.environment))
 
     def route(
         self, held: State, leaving: Iterable[str], joining: Samples
@@ -185,39 +173,6 @@ def warn_if_uneven(members: dict[int, Samples], prototypes: Sequence) -> None:
             f"HierarchicalClusters(linkage='ward'), or max_share={1 / len(prototypes):.2g}, or HashClusters",
             stacklevel=5,
         )
-
-
-def receipt(
-    action: str, n_requested: int, successor: Successor, before: tuple[dict[int, str], str], after: str, started: float
-) -> Receipt:
-    """The receipt of a request.
-
-    Args:
-        action: `fit`, `forget` or `add`.
-        n_requested: How many samples it named.
-        successor: The state after it.
-        before: Hashes of every cluster, and of the state, before it.
-        after: Hash of the state after it.
-        started: When it began, by `time.perf_counter`.
-    """
-    clusters = successor.state.digests()
-    return Receipt(
-        action=action,
-        n_requested=n_requested,
-        n_samples=len(successor.state),
-        clusters_tuned=successor.tuned,
-        clusters_removed=sorted(before[0].keys() - clusters.keys()),
-        n_moved=successor.n_moved,
-        sample_gradients=successor.sample_gradients,
-        seconds=time.perf_counter() - started,
-        seconds_tuning=successor.seconds_tuning,
-        exact=successor.state.routing is None or successor.state.routing.exact,
-        hash_before=before[1],
-        hash_after=after,
-        clusters_before=before[0],
-        clusters_after=clusters,
-        environment=successor.environment,
-    )
 
 
 def _n_moved(before: State, after: State) -> int:

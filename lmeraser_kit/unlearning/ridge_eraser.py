@@ -9,8 +9,8 @@ from typing import ClassVar
 
 import numpy as np
 
+from lmeraser_kit import checks
 from lmeraser_kit.backbones.backbone import Backbone
-from lmeraser_kit.ground import checks
 from lmeraser_kit.learners.recipe import Recipe
 from lmeraser_kit.learners.ridge import L2
 from lmeraser_kit.learners.ridge_statistics import RidgeStatistics

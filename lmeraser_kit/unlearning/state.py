@@ -13,7 +13,7 @@ from lmeraser_kit.ground.samples import Samples, concatenate, named
 from lmeraser_kit.learners.protocol import Arrays, ClusterModel
 from lmeraser_kit.partitions.protocol import Partition
 
-NOBODY = "no cluster has a model: no private sample is held (any more); add some first"
+NO_SAMPLES = "no cluster has a model: no private sample is held (any more); add some first"
 
 
 @dataclass(frozen=True, eq=False)
@@ -46,13 +46,13 @@ class State:
     def partition(self) -> Partition:
         """The fitted partition. Raises ValueError if nobody is held."""
         if self.routing is None or not self.models:
-            raise ValueError(NOBODY)
+            raise ValueError(NO_SAMPLES)
         return self.routing
 
     def learnt(self) -> dict[int, Arrays]:
         """What is learnt from each cluster, by its number. Raises ValueError if nobody is held."""
         if not self.models:
-            raise ValueError(NOBODY)
+            raise ValueError(NO_SAMPLES)
         return {k: model.arrays for k, model in self.models.items()}
 
     @property
@@ -119,7 +119,29 @@ class ExactnessError(AssertionError):
 
 
 @dataclass(frozen=True)
-class Receipt:
+class Work:
+    """What a change of the state has taken.
+
+    Attributes:
+        clusters_tuned: The clusters that were learnt (again), and how many samples each has.
+        n_moved: Samples that stayed and are in another cluster now, clusters being matched by their members (0 unless
+            the routing is fitted on private features again).
+        sample_gradients: The cost: samples passed forward and backward once.
+        seconds_tuning: The time that learning took.
+        exact: False if the routing keeps prototypes of deleted samples (`private-once`).
+        environment: Where the bits were computed; they can be compared only where it is the same.
+    """
+
+    clusters_tuned: dict[int, int]
+    n_moved: int
+    sample_gradients: int
+    seconds_tuning: float
+    exact: bool
+    environment: dict[str, str | int]
+
+
+@dataclass(frozen=True)
+class Receipt(Work):
     """What a request has done. It goes to who asked; the eraser keeps none.
 
     It names no uid. But the hashes from before cover the samples that have left: who holds all the others could try
@@ -129,33 +151,20 @@ class Receipt:
         action: `fit`, `forget` or `add`.
         n_requested: How many samples the request named.
         n_samples: How many samples are held after it.
-        clusters_tuned: The clusters that were tuned (again), and how many samples each has.
         clusters_removed: The clusters that have no sample left, and so no model.
-        n_moved: Samples that stayed and changed company, clusters being matched by their members (0 unless the routing
-            is fitted on private features again).
-        sample_gradients: The cost: samples passed forward and backward once.
         seconds: The time that the request took.
-        seconds_tuning: The part of it that went into tuning.
-        exact: False if the routing keeps prototypes of samples that have left (`private-once`).
         hash_before: `state_hash()` before; empty for a fit.
         hash_after: `state_hash()` after.
         clusters_before: Every cluster's hash before, by number.
         clusters_after: Every cluster's hash after, by number.
-        environment: Where the bits were computed; they can be compared only where it is the same.
     """
 
     action: str
     n_requested: int
     n_samples: int
-    clusters_tuned: dict[int, int]
     clusters_removed: list[int]
-    n_moved: int
-    sample_gradients: int
     seconds: float
-    seconds_tuning: float
-    exact: bool
     hash_before: str
     hash_after: str
     clusters_before: dict[int, str]
     clusters_after: dict[int, str]
-    environment: dict[str, str | int]

@@ -7,7 +7,7 @@ from dataclasses import replace
 
 from sklearn.base import clone
 
-from lmeraser_kit.ground import checks
+from lmeraser_kit import checks
 from lmeraser_kit.unlearning.rebuild import Rebuild, empty_state
 from lmeraser_kit.unlearning.state import ExactnessError, State
 
@@ -34,7 +34,7 @@ def verify_state(state: State, rebuild: Rebuild, then: Mapping, clusters: Iterab
     if unknown := chosen - models.keys():
         raise ValueError(f"no cluster {min(unknown)}; there are: {', '.join(map(str, sorted(models)))}")
     trusted = {c.address: c for k in models.keys() - chosen for c in models[k].checkpoints()}
-    samples = state.samples.afresh()
+    samples = state.samples.without_cache()
     rebuild = replace(rebuild, partition=clone(rebuild.partition), learner=clone(rebuild.learner))  # they kept nothing
     fresh = rebuild.successor(empty_state(samples), (), samples, trusted).state
     held, expected = state.pieces(), fresh.pieces()

@@ -11,7 +11,7 @@ from scipy.special import softmax
 from sklearn.base import BaseEstimator
 from threadpoolctl import threadpool_limits
 
-from lmeraser_kit.ground import checks
+from lmeraser_kit import checks
 from lmeraser_kit.ground.samples import Samples
 from lmeraser_kit.learners.protocol import Arrays, BatchedLearner, Context, Learner
 from lmeraser_kit.learners.ridge import SHARPNESS
@@ -56,19 +56,10 @@ class Choices:
 
 
 class ClusterVote(BaseEstimator):
-    """The mean of the clusters' class probabilities, or of their most probable classes, weighted by the partition.
+    """The mean of the clusters' class probabilities, weighted by the partition.
 
-    Args:
-        majority: Whether a cluster's vote is its most probable class; by default what the partition's `vote` says.
+    If the partition has an attribute `vote`, and it is `majority`, a cluster votes for its most probable class.
     """
-
-    def __init__(self, majority: bool | None = None):
-        self.majority = majority
-
-    def check(self, learner: Learner) -> None:
-        """Refuse arguments that make no sense. Raises ValueError."""
-        if self.majority is not None:
-            checks.flag("majority", self.majority)
 
     def gather(self, learner: Learner, clusters: Mapping[int, Arrays], context: Context) -> Any:
         """The clusters' numbers, and what the learner needs of them."""
@@ -85,17 +76,16 @@ class ClusterVote(BaseEstimator):
         weights = weights_of(partition, context.features(samples) if needed else None, available, len(samples))
         rows, clusters = np.nonzero(weights)
         if isinstance(learner, BatchedLearner):
-            found = learner.predict_pairs(models, samples, rows, clusters, context)
+            votes = learner.predict_pairs(models, samples, rows, clusters, context)
         else:
-            found = np.zeros((len(rows), samples.n_classes))
+            votes = np.zeros((len(rows), samples.n_classes))
             for k in np.unique(clusters):
                 mine = clusters == k
-                found[mine] = learner.predict_proba(models[k], samples[rows[mine]], context)
-        majority = self.majority
-        if (getattr(partition, "vote", "mean") == "majority") if majority is None else majority:
-            found = np.eye(found.shape[1])[found.argmax(axis=1)]
-        probabilities = np.zeros((len(samples), found.shape[1]))
-        np.add.at(probabilities, rows, found * weights[rows, clusters, None])
+                votes[mine] = learner.predict_proba(models[k], samples[rows[mine]], context)
+        if getattr(partition, "vote", "mean") == "majority":
+            votes = np.eye(votes.shape[1])[votes.argmax(axis=1)]
+        probabilities = np.zeros((len(samples), votes.shape[1]))
+        np.add.at(probabilities, rows, votes * weights[rows, clusters, None])
         return probabilities
 
     def forward_passes(self, learner: Learner, partition: Partition, weights: np.ndarray) -> int:
