@@ -1,5 +1,7 @@
 """`check_eraser`: the kit's own learners and partitions pass, learners of one's own too, and leaks are caught."""
 
+import linecache
+
 import numpy as np
 import pytest
 from scipy.special import softmax
@@ -16,6 +18,7 @@ from lmeraser_kit import (
     SingleCluster,
     Store,
 )
+from lmeraser_kit.ground.hashing import described
 from lmeraser_kit.learners import PromptTuning, RidgeStatistics
 from lmeraser_kit.partitions import OwnPartition
 from lmeraser_kit.store import StoreError
@@ -215,3 +218,44 @@ def test_a_leak_fails(partition, learner, failure, check, backbone):
     found = check(eraser, raises=False)
     assert [one.failure for one in found] == [one.failure for one in caught.value.checks]
     assert sum(bool(one.failure) for one in found) < len(found), "a check that always fails says nothing"
+
+
+# --- defined in a notebook: another process has no source of it
+
+CELL = """
+import numpy as np
+from sklearn.base import BaseEstimator
+
+class Prior(BaseEstimator):
+    def learn(self, samples, context):
+        return {"counts": np.bincount(samples.labels, minlength=samples.n_classes) + self.one}, len(samples)
+
+    @property
+    def one(self):
+        return 1.0
+
+    def predict_proba(self, learnt, samples, context):
+        return np.tile(learnt["counts"] / learnt["counts"].sum(), (len(samples), 1))
+"""
+
+
+def defined_in_a_cell(text=CELL):
+    """What a notebook's kernel does: the class is of `__main__`, and only this process can find the source."""
+    name = f"<cell {hash(text)}>"
+    linecache.cache[name] = (len(text), None, text.splitlines(keepends=True), name)
+    namespace = {"__name__": "__main__"}
+    exec(compile(text, name, "exec"), namespace)
+    return namespace["Prior"]()
+
+
+def test_a_learner_of_a_notebook_is_the_same_in_other_processes(check, backbone, private):
+    eraser = Eraser(backbone, HashClusters(3), defined_in_a_cell(), verbose=False)
+    assert all(not one.failure for one in check(eraser))
+    alone = eraser.fit(private[:30]).state_hash()
+    assert eraser.set_params(n_jobs=2).fit(private[:30]).state_hash() == alone
+
+
+@pytest.mark.parametrize("old, new", [("+ self.one", "* self.one"), ("return 1.0", "return 2.0")])
+def test_a_learner_with_other_code_has_another_description(old, new):
+    assert described(defined_in_a_cell()) == described(defined_in_a_cell(CELL + "\n# a comment"))
+    assert described(defined_in_a_cell()) != described(defined_in_a_cell(CELL.replace(old, new)))

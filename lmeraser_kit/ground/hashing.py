@@ -6,7 +6,9 @@ import dataclasses
 import hashlib
 import inspect
 import json
+import re
 from collections.abc import Callable
+from types import CodeType
 
 import numpy as np
 
@@ -74,17 +76,27 @@ def _plain_description(value: object) -> object:
 
 
 def code_of(kind: type, skipped: tuple[str, ...]) -> list[str]:
-    """The source of the methods of a class and of its parents, but for packages whose versions are known."""
+    """The compiled methods of a class and of its parents, but for packages whose versions are known.
+
+    Not their source: a class that was defined in a notebook goes to other processes, which have no source of it.
+    """
     own = [c for c in kind.__mro__ if c.__module__.partition(".")[0] not in (*skipped, "builtins", "typing", "abc")]
-    return [_source(f) for c in own for _, f in sorted(vars(c).items()) if inspect.isfunction(f)]
+    members = [(name, member) for c in own for name, member in sorted(vars(c).items())]
+    accessors = [(name, f) for name, m in members if isinstance(m, property) for f in (m.fget, m.fset, m.fdel) if f]
+    functions = [(name, getattr(member, "__func__", member)) for name, member in members] + accessors
+    return [f"{name}: {_compiled(function)}" for name, function in functions if inspect.isfunction(function)]
 
 
-def _source(function: Callable) -> str:
-    try:
-        return inspect.getsource(function)
-    except (OSError, TypeError):  # typed at a prompt
-        code = function.__code__
-        return repr((code.co_code, [c for c in code.co_consts if not hasattr(c, "co_code")], code.co_names))
+def _compiled(function: Callable) -> str:
+    def plain(value: object) -> object:
+        if isinstance(value, CodeType):
+            return [value.co_code.hex(), value.co_names, value.co_freevars, [plain(one) for one in value.co_consts]]
+        if isinstance(value, frozenset):  # its order changes from process to process
+            return sorted(map(repr, value))
+        return [plain(one) for one in value] if isinstance(value, tuple) else repr(value)
+
+    defaults = re.sub(" at 0x[0-9a-f]+", "", repr((function.__defaults__, function.__kwdefaults__)))
+    return f"{plain(function.__code__)} {defaults}"
 
 
 def keyed_uniform(purpose: str, seed: int, keys: np.ndarray, epoch: int = 0, columns: int = 1) -> np.ndarray:

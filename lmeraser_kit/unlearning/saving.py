@@ -106,7 +106,7 @@ def class_of_name(name: str | None) -> type:
 
 def save_eraser(path: Path, eraser: Any) -> Path:
     """Write a fitted eraser. Raises ValueError if a part of it is of the user's own: a file holds no code."""
-    backbone, arrays = eraser.backbone, []
+    backbone, arrays = eraser.backbone, list[np.ndarray]()
     arguments = {name: to_plain(value, arrays) for name, value in eraser.arguments().items() if name != "backbone"}
     own = [name for name, value in arguments.items() if '"part": null' in json.dumps(value)]
     if own or not backbone.is_timm:
