@@ -2,6 +2,7 @@
 
 import joblib
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from scipy.cluster.hierarchy import fcluster
@@ -17,6 +18,7 @@ from lmeraser_kit import (
     RidgeEraser,
     Samples,
     SingleCluster,
+    figures,
     load_dataset,
     tune_cluster,
 )
@@ -343,3 +345,15 @@ def test_images_of_another_shape_and_bare_arrays_are_refused(kind, backbone, spl
             eraser.predict(images)
     with pytest.raises(TypeError, match="expected Samples"):
         eraser.fit(split.private.images, split.private.labels)
+
+
+def test_a_method_of_ones_own_is_drawn():
+    common = {"seed": 0, "forward_passes": 1}
+    methods = [(method, k) for method in ("lmeraser", "mine", "also mine") for k in (1, 4)]
+    rows = [{"method": method, "n_clusters": k, "accuracy": 0.9 / k, "cost_factor_size_biased": k, **common}
+            for method, k in methods]  # fmt: skip
+    figure = figures.frontier(pd.DataFrame(rows))
+    labels = [label for ax in figure.axes for label in ax.get_legend_handles_labels()[1]]
+    assert {"lmeraser", "mine", "also mine"} <= set(labels)
+    assert figure.axes[0].get_ylabel().endswith("(0.900)")  # of one cluster, not the mean of all
+    assert figures.accuracy_bars(pd.DataFrame(rows), "accuracy").axes[0].get_yticklabels()[-1].get_text() == "mine"

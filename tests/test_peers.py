@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from scipy.special import softmax
 
-from lmeraser_kit import HashClusters, HierarchicalClusters, LMEraser, Recipe, SingleCluster
+from lmeraser_kit import Eraser, HashClusters, HierarchicalClusters, LMEraser, Recipe, SingleCluster
 from lmeraser_kit.baselines import shadows as shadow_module
 from lmeraser_kit.baselines.approximate import APPROXIMATE, newton_removal, relearn_steps, salun, ssd, unlearn
 from lmeraser_kit.baselines.leakage import KeptPrototypes
@@ -17,9 +17,10 @@ from lmeraser_kit.baselines.methods import METHODS, build_method
 from lmeraser_kit.baselines.shadows import halves, shadow_logits
 from lmeraser_kit.baselines.unlearning_task import UnlearningTask
 from lmeraser_kit.evaluation import distances
-from lmeraser_kit.learners import ridge
+from lmeraser_kit.learners import PromptTuning, ridge
 from lmeraser_kit.store.files import StoreError
 from lmeraser_kit.store.store import Store
+from lmeraser_kit.unlearning.base import BaseEraser
 from lmeraser_kit.unlearning.ridge_eraser import RidgeEraser
 
 EXACT = [name for name in METHODS if name != "published routing"]
@@ -292,8 +293,8 @@ def test_shadow_models_are_the_methods_own_and_are_kept(backbone, private, split
 @pytest.fixture
 def models_fitted(backbone, private, split, tmp_path, monkeypatch):
     """The arguments of a call of shadow_logits that keeps its model, and how many models another call has to fit."""
-    built = []
-    monkeypatch.setattr(shadow_module, "build_method", lambda *a, **k: built.append(a) or build_method(*a, **k))
+    fitted, fit = [], BaseEraser.fit
+    monkeypatch.setattr(BaseEraser, "fit", lambda self, *a, **k: fitted.append(self) or fit(self, *a, **k))
     first = {
         "backbone": backbone,
         "pool": private[:20],
@@ -309,12 +310,16 @@ def models_fitted(backbone, private, split, tmp_path, monkeypatch):
     }
 
     def count(**changes):
-        built.clear()
+        fitted.clear()
         shadow_logits(**first | changes, folder=tmp_path)
-        return len(built)
+        return len(fitted)
 
     assert count() == 1
     return first, count
+
+
+def two_shards(backbone, n_clusters, recipe, **options):
+    return Eraser(backbone, HashClusters(2), PromptTuning(recipe), **options)
 
 
 OTHERS = {
@@ -330,6 +335,7 @@ OTHERS = {
     "public samples": lambda a: {"public": a["public"][:29]},
     "no public samples": lambda a: {"public": None},
     "the method": lambda a: {"method": "hashed clusters"},
+    "a method of one's own": lambda a: {"method": two_shards, "approximate": None},
     "number of clusters": lambda a: {"n_clusters": 2},
     "the recipe": lambda a: {"recipe": replace(a["recipe"], head_lr=0.2)},
     "the seed": lambda a: {"seed": 8},
@@ -365,6 +371,18 @@ def test_kept_shadow_logits_are_not_those_of_other_models(what, models_fitted):
 def test_kept_shadow_logits_are_found_again(what, models_fitted):
     first, count = models_fitted
     assert count(**SAME[what](first)) == 0
+
+
+def test_shadow_models_of_ones_own_are_kept_by_what_they_are_made_with(models_fitted):
+    _, count = models_fitted
+
+    def one_shard(backbone, n_clusters, recipe, **options):
+        return two_shards(backbone, n_clusters, recipe, **options).set_params(partition=SingleCluster())
+
+    own = {"method": two_shards, "approximate": None}
+    assert [count(**own), count(**own), count(**own | {"method": one_shard})] == [1, 0, 1]
+    with pytest.raises(ValueError, match="what the method returns is None"):
+        count(method=lambda *_, **__: None, approximate=None)
 
 
 def test_kept_shadow_logits_are_those_of_this_code_and_this_machine(models_fitted, monkeypatch):

@@ -85,11 +85,14 @@ FRONTIER = (  # prompts and heads, then heads alone
 )
 
 
-def build_method(name: str, backbone: Backbone, n_clusters: int, recipe: Recipe, **options) -> BaseEraser:
+def build_method(
+    name: str | Callable[..., BaseEraser], backbone: Backbone, n_clusters: int, recipe: Recipe, **options
+) -> BaseEraser:
     """An unfitted estimator of a method.
 
     Args:
-        name: One of METHODS, or of an installed package's methods (see `ground.plugins`).
+        name: One of METHODS, or of an installed package's methods (see `ground.plugins`). Or a function of the other
+            arguments that returns an unfitted eraser of your own.
         backbone: The frozen backbone.
         n_clusters: Number of clusters, where the method has any.
         recipe: How to tune; some methods change it: see METHODS.
@@ -98,11 +101,12 @@ def build_method(name: str, backbone: Backbone, n_clusters: int, recipe: Recipe,
     Raises:
         ValueError: If the name is unknown, or another argument is none of these.
     """
-    check_methods([name])
+    check_methods([] if callable(name) else [name])
     checks.instance("backbone", backbone, Backbone), checks.instance("recipe", recipe, Recipe)
     checks.whole("n_clusters", n_clusters)
     if name not in METHODS:
-        return installed("methods")[name].load()(backbone, n_clusters, recipe, **options)
+        build = name if callable(name) else installed("methods")[name].load()
+        return checks.instance("what the method returns", build(backbone, n_clusters, recipe, **options), BaseEraser)
     estimator, partition, changes = METHODS[name]
     known = list(inspect.signature(getattr(estimator, "func", estimator)).parameters)
     for option in options:

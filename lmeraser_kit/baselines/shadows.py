@@ -7,10 +7,9 @@ them when the run has its answer.
 
 from __future__ import annotations
 
-import dataclasses
 import io
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
 import joblib
@@ -22,11 +21,12 @@ from lmeraser_kit.baselines.approximate import APPROXIMATE, unlearn
 from lmeraser_kit.baselines.methods import build_method, check_methods
 from lmeraser_kit.baselines.unlearning_task import UnlearningTask
 from lmeraser_kit.ground.determinism import environment, progress
-from lmeraser_kit.ground.hashing import digest
+from lmeraser_kit.ground.hashing import described, digest
 from lmeraser_kit.ground.samples import Samples
 from lmeraser_kit.learners.recipe import Recipe
 from lmeraser_kit.store.files import replace_file
-from lmeraser_kit.unlearning.lmeraser import LMEraser
+from lmeraser_kit.unlearning.arguments import described_arguments
+from lmeraser_kit.unlearning.base import BaseEraser
 
 
 class CachedFeatures(Backbone):
@@ -83,7 +83,7 @@ def shadow_logits(
     inside: np.ndarray,
     ask: Samples,
     recipe: Recipe,
-    method: str = "one head",
+    method: str | Callable[..., BaseEraser] = "one head",
     n_clusters: int = 1,
     public: Samples | None = None,
     seed: int = 0,
@@ -100,7 +100,7 @@ def shadow_logits(
         inside: Who is in which model's training set, bool (n_models, len(pool)).
         ask: Samples whose logits are wanted.
         recipe: How to tune.
-        method: One of `methods.METHODS`.
+        method: What `methods.build_method` takes: a name, or a function that returns an unfitted eraser of your own.
         n_clusters: Number of clusters, where the method has any.
         public: Public samples, where the method's routing learns from them.
         seed: Model i is tuned with seed + i.
@@ -117,7 +117,7 @@ def shadow_logits(
     Raises:
         ValueError: If an argument is not as above; no model has been tuned then.
     """
-    check_methods([method])
+    check_methods([] if callable(method) else [method])
     check_methods([*(approximate or {})], APPROXIMATE)
     inside = checks.as_array("inside", inside)
     fits = inside.dtype == bool and inside.ndim == 2 and inside.shape[1] == len(pool) and len(inside)
@@ -132,15 +132,13 @@ def shadow_logits(
         raise ValueError("approximate methods need forget: the uids of the forget set")
     if not inside[:, leaving].all():
         raise ValueError("a model lacks samples that it is to forget: inside must be True for all of them")
+    build_method(method, backbone, n_clusters, recipe)  # refuses wrong arguments now
     backbone, folder = CachedFeatures(backbone), None if folder is None else Path(folder)
     in_order = np.argsort(pool.uids, kind="stable")
     pool_digests = pool.digests[in_order]
     common = {
         "environment": environment(backbone.device, threads=1),  # with a hash of the kit's code
-        "backbone": backbone.fingerprint,
-        "method": method,
         "n_clusters": n_clusters,
-        "recipe": dataclasses.asdict(checks.instance("recipe", recipe, Recipe)),
         "n_classes": [pool.n_classes, None if public is None else public.n_classes],
         "public": None if public is None else digest(public.sorted().digests.tobytes()),
         "ask": digest(ask.digests.tobytes()),
@@ -150,12 +148,13 @@ def shadow_logits(
 
     def one(i: int) -> dict[str, np.ndarray]:
         members = digest(pool_digests[inside[i, in_order]].tobytes())
-        made_of = json.dumps(common | {"members": members, "seed": seed + i}, sort_keys=True)
-        path = folder / f"{digest(made_of)}.npz" if folder else None
+        eraser = build_method(method, backbone, n_clusters, recipe, seed=seed + i, verbose=False)
+        made_of = common | {"eraser": [type(eraser).__name__, described_arguments(eraser.arguments())]}
+        made_of |= {"choices": [described(part) for part in vars(eraser.choices()).values()]}
+        path = folder / f"{digest(json.dumps(made_of | {'members': members}, sort_keys=True))}.npz" if folder else None
         if path and path.is_file():
             with np.load(path) as kept:
                 return dict(kept)
-        eraser = build_method(method, backbone, n_clusters, recipe, seed=seed + i, verbose=False)
         eraser.fit(pool[inside[i]], public=public)
         found = {"trained": _log_probabilities(eraser, ask)}
         if approximate:
@@ -176,7 +175,7 @@ def shadow_logits(
     return {name: np.stack([model[name] for model in models]) for name in models[0]}
 
 
-def _log_probabilities(eraser: LMEraser, samples: Samples) -> np.ndarray:
+def _log_probabilities(eraser: BaseEraser, samples: Samples) -> np.ndarray:
     return np.log(np.maximum(eraser.predict_proba(samples), np.finfo(float).tiny))
 
 

@@ -9,7 +9,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, NullLocator
 
 from lmeraser_kit.evaluation.costs import slice_cost_share, summarise
-from lmeraser_kit.figures.theme import METHOD_STYLES, NEUTRAL
+from lmeraser_kit.figures.theme import METHOD_STYLES, NEUTRAL, style_of
 
 
 def cluster_sizes(sizes: dict[int, int]) -> Figure:
@@ -105,7 +105,7 @@ def tradeoff(frame: pd.DataFrame) -> Figure:
     """
     figure, ax = plt.subplots(figsize=(11, 6))
     for method, part in frame.groupby("method"):
-        colour, marker = METHOD_STYLES[method]
+        colour, marker = style_of(method)
         part = part.sort_values("cost_factor_size_biased_mean")
         ax.errorbar(
             part["cost_factor_size_biased_mean"], part["accuracy_mean"], yerr=part["accuracy_ci95"], color=colour,
@@ -228,7 +228,7 @@ def peers(frame: pd.DataFrame) -> Figure:
     floor = 1e-5
     for y, method in enumerate(order):
         approximate = kind[method] == "approximate"
-        colour = "0.55" if approximate else METHOD_STYLES.get(method, (NEUTRAL, ""))[0]
+        colour = "0.55" if approximate else style_of(method)[0]
         for ax, name, least in zip(axes, ("KL", "sample_gradients"), (floor, 1), strict=True):
             value, interval = max(table.loc[method, f"{name}_mean"], least), table.loc[method, f"{name}_ci95"]
             error = None if np.isnan(interval) else [[min(interval, value - least)], [interval]]
@@ -261,7 +261,7 @@ def pareto(frame: pd.DataFrame) -> Figure:
     figure, axes = plt.subplots(1, 2, figsize=(15, 6), sharey=True)
     for ax, (name, label) in zip(axes, measures.items(), strict=True):
         for row in table.to_dict("records"):
-            colour, marker = METHOD_STYLES[row["method"]]
+            colour, marker = style_of(row["method"])
             ax.errorbar(
                 row[f"{name}_mean"], row["accuracy_mean"], yerr=row["accuracy_ci95"], color=colour, marker=marker,
                 markersize=12, capsize=5, linewidth=2, linestyle="", label=row["method"],

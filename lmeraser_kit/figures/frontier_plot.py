@@ -9,7 +9,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from lmeraser_kit.evaluation.costs import against_undivided, summarise
-from lmeraser_kit.figures.theme import METHOD_STYLES, NEUTRAL
+from lmeraser_kit.figures.theme import NEUTRAL, in_order, style_of
 
 TARGET_FACTOR, TARGET_LOSS = 100, 1  # 100 times cheaper, and at most one point lost
 PANELS = {
@@ -29,15 +29,16 @@ def frontier(frame: pd.DataFrame) -> Figure:
         frame: Columns method, n_clusters, seed, accuracy (share), cost_factor_size_biased, forward_passes.
     """
     frame = against_undivided(frame)
-    reference, best = frame["reference"].iloc[0], frame.loc[frame["method"] == frame["reference"], "accuracy"].mean()
+    undivided = (frame["method"] == frame["reference"]) & (frame["n_clusters"] == 1)
+    reference, best = frame["reference"].iloc[0], frame.loc[undivided, "accuracy"].mean()
     y, label = ("points", f"points above {reference} ({best:.3f})") if reference else ("accuracy", "accuracy (share)")
     table = summarise(frame, ["method", "n_clusters"], [y, *PANELS])
     figure, axes = plt.subplots(1, 2, figsize=(17, 9), sharey=True, width_ratios=(3, 2))
     passes = sorted(table["forward_passes_mean"].unique())
-    shown = [method for method in METHOD_STYLES if method in set(table["method"])]
+    shown = in_order(table["method"])
     for ax, (name, x_label) in zip(axes, PANELS.items(), strict=True):
         for method, aside in zip(shown, np.linspace(-0.35, 0.35, len(shown)), strict=True):
-            colour, marker = METHOD_STYLES[method]
+            colour, marker = style_of(method)
             part = table[table["method"] == method].sort_values("n_clusters")
             x, width = part[f"{name}_mean"], 2
             if name == "forward_passes":  # a column each; who takes as many stands side by side

@@ -5,6 +5,7 @@ One method has one colour everywhere (seaborn's colour-blind-safe palette) and o
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from pathlib import Path
 
 import matplotlib.pyplot as plt
@@ -16,6 +17,7 @@ from matplotlib.figure import Figure
 from scipy.cluster import hierarchy
 
 from lmeraser_kit.evaluation.costs import ci95
+from lmeraser_kit.ground.hashing import digest
 
 _COLOURS = sns.color_palette("colorblind")
 METHOD_STYLES = {  # method: (colour, marker)
@@ -44,6 +46,20 @@ METHOD_STYLES = {  # method: (colour, marker)
     "one head": (_COLOURS[4], "v"),
 }
 NEUTRAL = "0.35"
+OTHER_MARKERS = "^vDPXsh*"
+
+
+def style_of(method: str) -> tuple[tuple[float, ...] | str, str]:
+    """Colour and marker of a method; of one that METHOD_STYLES lacks, they follow from its name."""
+    number = int(digest(method), 16)
+    other = (_COLOURS[number % len(_COLOURS)], OTHER_MARKERS[number // len(_COLOURS) % len(OTHER_MARKERS)])
+    return METHOD_STYLES.get(method, other)
+
+
+def in_order(methods: Iterable[str]) -> list[str]:
+    """Each method once: those of METHOD_STYLES in its order, then others by name."""
+    present = set(methods)
+    return [method for method in METHOD_STYLES if method in present] + sorted(present - METHOD_STYLES.keys())
 
 
 def set_theme() -> None:
@@ -128,7 +144,7 @@ def loss_curves(curves: dict[str, np.ndarray]) -> Figure:
     """Mean cross-entropy per epoch; a method's clusters are weighted by size. `curves`: method -> (epochs,)."""
     figure, ax = plt.subplots(figsize=(9, 6))
     for method, losses in curves.items():
-        colour, marker = METHOD_STYLES[method]
+        colour, marker = style_of(method)
         ax.plot(np.arange(1, len(losses) + 1), losses, color=colour, marker=marker, label=method)
     ax.set(xlabel="epoch", ylabel="mean cross-entropy (nats)", title="Tuning loss on private samples")
     ax.set_ylim(bottom=0)
@@ -145,7 +161,7 @@ def accuracy_bars(frame: pd.DataFrame, title: str, by: str | None = None) -> Fig
         by: A column that tells panels apart.
     """
     panels = [(title, frame)] if by is None else [(f"{by} = {value}", part) for value, part in frame.groupby(by)]
-    order = [method for method in METHOD_STYLES if method in set(frame["method"])]
+    order = in_order(frame["method"])
     figure, axes = plt.subplots(1, len(panels), figsize=(8.5 if by is None else 13, 5), squeeze=False, sharey=True)
     for ax, (name, part) in zip(axes.flat, panels, strict=True):
         _interval_points(ax, part, order)
@@ -161,7 +177,7 @@ def accuracy_bars(frame: pd.DataFrame, title: str, by: str | None = None) -> Fig
 def _interval_points(ax: Axes, frame: pd.DataFrame, order: list[str]) -> None:
     for y, method in enumerate(order):
         values = frame.loc[frame["method"] == method, "accuracy"]
-        colour, marker = METHOD_STYLES[method]
+        colour, marker = style_of(method)
         ax.errorbar(
             values.mean(), y, xerr=ci95(values), color=colour, marker=marker, capsize=6, markersize=11, linewidth=2.5
         )
