@@ -81,5 +81,5 @@ clean:  ## remove runs, trained backbones and caches; the environment and commit
 	find . -name __pycache__ -not -path './$(VENV)/*' -prune -exec rm -rf {} +
 
 lock: $(READY)  ## write requirements.lock anew from what is installed in .venv
-	$(BIN)/python -m pip freeze --exclude-editable | sed -E \
+	$(BIN)/python -m pip freeze --all --exclude pip --exclude-editable | sed -E \
 		's/^((nvidia|triton|cuda)[^ ]*)$$/\1 ; platform_system == "Linux" and platform_machine == "x86_64"/' > requirements.lock

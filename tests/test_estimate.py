@@ -3,7 +3,7 @@
 import pytest
 import yaml
 
-from lmeraser_kit.experiments import estimate, runs
+from lmeraser_kit.experiments import estimate, results, runs
 from lmeraser_kit.experiments.results import PROJECT
 
 
@@ -17,7 +17,7 @@ def quick_pace(monkeypatch):
     monkeypatch.setattr(estimate, "pace", lambda backbone, precision: estimate.Pace(100.0, 40.0, 2**30, 2**20))
 
 
-@pytest.mark.parametrize("name", runs.profiles())
+@pytest.mark.parametrize("name", results.profiles())
 def test_every_profile_has_a_plan_and_an_estimate(name, quick_pace):
     table = estimate.estimate(profile(name))
     assert len(table) == len(runs.plan(profile(name))) and (table["minutes"] > 0).all()

@@ -25,11 +25,18 @@ CONDA_NAMES = {"pytorch": "torch", "snakemake-minimal": "snakemake"}
 IMPORT_NAMES = {"lazy_loader": "lazy-loader", "sklearn": "scikit-learn", "yaml": "pyyaml", "PIL": "pillow"}
 
 
-def declared():
+def requirements():
+    """What pyproject.toml asks for: of the core, and of each extra."""
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
-    extras = project["optional-dependencies"]
-    wanted = [*project["dependencies"], *extras["dev"], *extras["docs"]]
-    return {r.name.lower(): r for r in map(Requirement, wanted)}
+    asked = {"core": project["dependencies"], **project["optional-dependencies"]}
+    return {part: {r.name.lower(): r for r in map(Requirement, lines)} for part, lines in asked.items()}
+
+
+def declared(*parts):
+    """The requirements of some parts, or of all that are not those of others taken together."""
+    asked = requirements()
+    named = parts or asked.keys() - {"all"}
+    return {name: requirement for part in named for name, requirement in asked[part].items()}
 
 
 def locked():
@@ -49,6 +56,14 @@ def test_pyproject_lock_and_environment_name_the_same_packages():
     assert entries[-1] == {"pip": ["-e ."]}
 
 
+def test_the_extras_do_not_overlap_and_all_is_all_of_them():
+    asked = requirements()
+    (everything,) = asked.pop("all").values()
+    assert everything.name == "lmeraser-kit" and everything.extras == asked.keys() - {"core"}
+    assert asked.keys() == {"core", "lab", "batch", "docs", "dev"}
+    assert sum(map(len, asked.values())) == len(declared())
+
+
 def test_every_dependency_of_the_environment_says_why():
     lines = (ROOT / "environment.yml").read_text().split("dependencies:")[1].splitlines()
     packages = [line for line in lines if re.match(r"  - \w", line) and not re.search("python=|pip", line)]
@@ -60,13 +75,21 @@ def test_no_file_names_an_index():
         assert not re.search(r"https?://|index-url|find-links|file:", (ROOT / name).read_text()), name
 
 
-def test_what_is_imported_is_declared():
-    for path in MODULES:
-        for node in ast.walk(ast.parse(path.read_text())):
-            names = [a.name for a in node.names] if isinstance(node, ast.Import) else []
-            names += [node.module] if isinstance(node, ast.ImportFrom) else []
-            for top in {name.split(".")[0] for name in names} - {"lmeraser_kit"} - set(sys.stdlib_module_names):
-                assert IMPORT_NAMES.get(top, top) in declared(), f"{path.name} imports {top}"
+def imported(path):
+    """The packages that a module imports, but the kit and those of Python."""
+    names = []
+    for node in ast.walk(ast.parse(path.read_text())):
+        names += [a.name for a in node.names] if isinstance(node, ast.Import) else []
+        names += [node.module] if isinstance(node, ast.ImportFrom) else []
+    tops = {name.split(".")[0] for name in names} - {"lmeraser_kit"} - set(sys.stdlib_module_names)
+    return {IMPORT_NAMES.get(top, top) for top in tops}
+
+
+@pytest.mark.parametrize("path", MODULES, ids=lambda path: path.name)
+def test_what_is_imported_is_in_the_core_or_in_the_extra_that_the_module_needs(path):
+    needed = re.findall(r"^need\(\"(\w+)\", __name__", path.read_text(), re.M)
+    missing = imported(path) - declared("core", *needed).keys()
+    assert not missing, f"{path.name} imports {missing}"
 
 
 def test_no_import_goes_upwards_and_there_is_no_circle():
@@ -146,3 +169,11 @@ def test_the_documents_quote_the_reference():
     assert len(rows) >= 8
     for row in rows:
         assert row in page, row
+
+
+def test_the_public_workflow_runs_what_ci_runs():
+    workflow = yaml.safe_load((ROOT / ".github" / "workflows" / "ci.yml").read_text())
+    steps = [step.get("run") for job in workflow["jobs"].values() for step in job["steps"]]
+    assert ".ci/run" in steps and (ROOT / ".ci" / "run").is_file()
+    hooks = yaml.safe_load((ROOT / ".pre-commit-config.yaml").read_text())["repos"]
+    assert [repo["repo"] for repo in hooks] == ["local"] and "make lint" in [h["entry"] for h in hooks[0]["hooks"]]

@@ -25,13 +25,7 @@ from lmeraser_kit.backbones.preprocessing import clean_views, standardisation
 from lmeraser_kit.backbones.pretraining import pretrain_vit
 from lmeraser_kit.backbones.timm_models import read_timm
 from lmeraser_kit.backbones.weights import read_weights, write_weights
-from lmeraser_kit.ground.determinism import (
-    exact_arithmetic,
-    explain_out_of_memory,
-    native_precisions,
-    pick_device,
-    progress,
-)
+from lmeraser_kit.ground.determinism import exact_arithmetic, memory_errors, native_precisions, pick_device, progress
 from lmeraser_kit.ground.hashing import digest
 from lmeraser_kit.ground.samples import Samples
 
@@ -206,8 +200,8 @@ class Backbone:
         weights = {name: tensor for name, tensor in state.items() if name not in STANDARD}
         where = (str(self.device), self.precision)
         plain = Backbone(*made_of, weights, config, *where)
-        found = plain.features(np.asarray(public.images), threads, show_progress=True, layers=True)
-        standard = dict(zip(STANDARD, standardisation(found, plain.layer_widths), strict=True))
+        features = plain.features(np.asarray(public.images), threads, show_progress=True, layers=True)
+        standard = dict(zip(STANDARD, standardisation(features, plain.layer_widths), strict=True))
         return Backbone(*made_of, weights | standard, config, *where)
 
     def features(
@@ -243,15 +237,15 @@ class Backbone:
         widths = self.layer_widths if layers else [self.n_features]
         features = np.empty((len(images), sum(widths)), dtype=np.float32)
         bar = progress(range(0, len(images), batch_size), desc="features", unit="batch", disable=not show_progress)
-        fits = explain_out_of_memory(f"a batch of {batch_size} images", "use precision='bfloat16', or a larger device")
+        fits = memory_errors(f"a batch of {batch_size} images", "use precision='bfloat16', or a larger device")
         with exact_arithmetic(threads), torch.inference_mode(), fits:
             for start in bar:
                 part = images[start : start + batch_size]
                 batch[: len(part)] = part
-                found = self(self.views(batch), layers)[: len(part)].cpu().numpy()
+                computed = self(self.views(batch), layers)[: len(part)].cpu().numpy()
                 names = [f"image {start + i}" if uids is None else f"uid {uids[start + i]}" for i in range(len(part))]
-                frozen.check_finite_features(found, names, widths, self.precision)
-                features[start : start + len(part)] = found
+                frozen.check_finite_features(computed, names, widths, self.precision)
+                features[start : start + len(part)] = computed
         return features
 
     def save(self, path: Path | str) -> Path:

@@ -78,11 +78,11 @@ def check_pure(network: Callable[..., torch.Tensor], size: int, layers: bool) ->
         )
 
 
-def check_finite_features(found: np.ndarray, names: Sequence[str], widths: Sequence[int], precision: str) -> None:
+def check_finite_features(features: np.ndarray, names: Sequence[str], widths: Sequence[int], precision: str) -> None:
     """Refuse features that hold NaN or infinity.
 
     Args:
-        found: Features, (B, D).
+        features: Features, (B, D).
         names: What the samples are called, (B,).
         widths: How many columns each stage of the backbone has, the feature last; they add up to D.
         precision: What they were computed in.
@@ -90,9 +90,9 @@ def check_finite_features(found: np.ndarray, names: Sequence[str], widths: Seque
     Raises:
         ValueError: Naming the first sample and the first layer that are not finite.
     """
-    if np.isfinite(found).all():
+    if np.isfinite(features).all():
         return
-    row, column = np.argwhere(~np.isfinite(found))[0]
+    row, column = np.argwhere(~np.isfinite(features))[0]
     stage = int(np.searchsorted(np.cumsum(widths), column, side="right"))
     where = "the feature" if stage == len(widths) - 1 else f"stage {stage + 1} of {len(widths) - 1}"
     raise ValueError(

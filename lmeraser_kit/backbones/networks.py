@@ -60,9 +60,9 @@ def own_module(
 
 def same_module(name: str, module: torch.nn.Module | None) -> torch.nn.Module:
     """The module that weights were saved of. Raises ValueError if it is missing, or another one."""
-    found = None if module is None else name_of(copy.deepcopy(module).eval())
-    if module is None or found != name:
-        given = "none was given" if module is None else f"{found} was given"
+    given_name = None if module is None else name_of(copy.deepcopy(module).eval())
+    if module is None or given_name != name:
+        given = "none was given" if module is None else f"{given_name} was given"
         raise ValueError(f"these are weights of the module {name}, and {given}: a file holds no code; pass module=")
     return module
 
@@ -99,9 +99,9 @@ def outputs(model: torch.nn.Module, views: torch.Tensor, stages: Sequence[str] |
             which have their own. Of more than five, four are taken.
     """
     if stages is not None:
-        found: dict[str, torch.Tensor] = {}
+        captured: dict[str, torch.Tensor] = {}
         hooks = [
-            model.get_submodule(name).register_forward_hook(lambda _, __, out, name=name: found.update({name: out}))
+            model.get_submodule(name).register_forward_hook(lambda _, __, out, name=name: captured.update({name: out}))
             for name in stages
         ]
         try:
@@ -110,7 +110,7 @@ def outputs(model: torch.nn.Module, views: torch.Tensor, stages: Sequence[str] |
             for hook in hooks:
                 hook.remove()
         axes = {2: (), 3: (1,), 4: (2, 3)}
-        pooled = [found[name].float() for name in stages]
+        pooled = [captured[name].float() for name in stages]
         return [*(x.mean(axes[x.ndim]) if axes[x.ndim] else x for x in pooled), feature.float()]
     if not hasattr(model, "forward_intermediates"):  # a few of timm's models
         return [model(views).float()]

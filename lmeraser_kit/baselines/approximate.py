@@ -108,17 +108,17 @@ def scrub(task: UnlearningTask, strength: float = 1.0, epochs: int = 10, ascents
     parameters = task.copy()
     optimiser = torch.optim.Adam(parameters.values(), lr=5e-4 * strength)
 
-    def from_teacher(inputs: torch.Tensor, found: torch.Tensor) -> torch.Tensor:
+    def from_teacher(inputs: torch.Tensor, student: torch.Tensor) -> torch.Tensor:
         with torch.no_grad():
             teacher = task.logits(task.start, inputs)
-        return F.kl_div(F.log_softmax(found / 2, 1), F.softmax(teacher / 2, 1), reduction="batchmean") * 4
+        return F.kl_div(F.log_softmax(student / 2, 1), F.softmax(teacher / 2, 1), reduction="batchmean") * 4
 
     for epoch in range(epochs):
         for inputs, _ in task.forget.batches(task.seed, epoch) if epoch < ascents else ():
             _step(optimiser, -from_teacher(inputs, task.logits(parameters, inputs)))
         for inputs, labels in task.retain.batches(task.seed, epoch):
-            found = task.logits(parameters, inputs)
-            _step(optimiser, F.cross_entropy(found, labels) + 0.5 * from_teacher(inputs, found))
+            student = task.logits(parameters, inputs)
+            _step(optimiser, F.cross_entropy(student, labels) + 0.5 * from_teacher(inputs, student))
     return parameters
 
 
@@ -137,8 +137,8 @@ def ssd(task: UnlearningTask, strength: float = 1.0, alpha: float = 10.0, lam: f
         squares, n = [torch.zeros_like(p) for p in parameters.values()], 0
         for inputs, labels in itertools.chain.from_iterable(part.batches(task.seed, 0) for part in parts):
             loss = F.cross_entropy(task.logits(parameters, inputs), labels)
-            found = torch.autograd.grad(loss, list(parameters.values()))
-            squares, n = [s + g**2 for s, g in zip(squares, found, strict=True)], n + 1
+            gradients = torch.autograd.grad(loss, list(parameters.values()))
+            squares, n = [s + g**2 for s, g in zip(squares, gradients, strict=True)], n + 1
         return [s / n for s in squares]
 
     leaving, everybody = fisher(task.forget), fisher(task.forget, task.retain)
@@ -159,9 +159,9 @@ def newton_removal(task: UnlearningTask, strength: float = 1.0, l2: float = 1e-3
     parameters = {name: tensor.clone() for name, tensor in task.start.items()}
     with torch.no_grad():
         parts = (task.retain, task.forget)
-        found = [task.embed(parameters, part.inputs).double().cpu().numpy() for part in parts]
-    task.passed += len(found[0]) + len(found[1])
-    stay, leave = (np.c_[x, np.ones(len(x))] for x in found)
+        features = [task.embed(parameters, part.inputs).double().cpu().numpy() for part in parts]
+    task.passed += len(features[0]) + len(features[1])
+    stay, leave = (np.c_[x, np.ones(len(x))] for x in features)
     w = np.c_[parameters["weight"].cpu().double().numpy(), parameters["bias"].cpu().double().numpy()]
     p_stay, p_leave = softmax(stay @ w.T, axis=1), softmax(leave @ w.T, axis=1)
     labels = np.eye(task.n_classes)[task.forget.labels.cpu().numpy()]
@@ -232,8 +232,8 @@ def relearn_steps(task: UnlearningTask, parameters: Parameters, accuracy: float,
     with exact_arithmetic(task.eraser.threads):
         for epoch in itertools.count():
             for inputs, targets in task.forget.batches(task.seed, epoch):
-                found = task.predict(parameters, task.forget).argmax(axis=1)
-                if steps >= most or (found == labels).mean() >= accuracy:
+                predicted = task.predict(parameters, task.forget).argmax(axis=1)
+                if steps >= most or (predicted == labels).mean() >= accuracy:
                     return steps
                 _step(optimiser, F.cross_entropy(task.logits(parameters, inputs), targets))
                 steps += 1

@@ -166,12 +166,12 @@ class PooledStopping(PromptTuning):
 
     def queue(self, parts: list[Samples]) -> None:
         """Choose by accuracy on the validation samples."""
-        found = self.context.backbone.features(self.validation.images)
+        features = self.context.backbone.features(self.validation.images)
         accuracies = {}
         for epochs in range(4, 10) if parts else []:
             learner = PromptTuning(Recipe(epochs=epochs))
             models = [learner.learn(part, self.context)[0] for part in parts]
-            logits = [found @ model["weight"].T + model["bias"] for model in models]
+            logits = [features @ model["weight"].T + model["bias"] for model in models]
             accuracies[epochs] = np.mean([each.argmax(1) == self.validation.labels for each in logits])
         self.epochs = max(accuracies, key=accuracies.get) if accuracies else 0
 
@@ -244,9 +244,9 @@ class Subtraction(RidgeStatistics):
         inputs = next(iter(learnt.values())).shape[1] - samples.n_classes
         total = sums(learnt["rows"], inputs) if "rows" in learnt else learnt["statistics"]
         kept, stay = self.__dict__.setdefault("kept", []), set(samples.uids.tolist())
-        known = [set(before.uids.tolist()) for before, _ in kept]
-        for (before, statistics), members in zip(kept.copy(), known, strict=True):
-            if stay < members and stay not in known:
+        held = [set(before.uids.tolist()) for before, _ in kept]
+        for (before, statistics), members in zip(kept.copy(), held, strict=True):
+            if stay < members and stay not in held:
                 gone = before.without(stay)
                 x = self.inputs(gone, context)
                 total = statistics - sums(np.c_[x, np.eye(gone.n_classes)[gone.labels]], inputs)

@@ -25,7 +25,7 @@ from lmeraser_kit.ground.hashing import described, digest
 from lmeraser_kit.ground.samples import Samples
 from lmeraser_kit.learners.recipe import Recipe
 from lmeraser_kit.store.files import replace_file
-from lmeraser_kit.unlearning.arguments import described_arguments
+from lmeraser_kit.unlearning.arguments import fit_arguments
 from lmeraser_kit.unlearning.base import BaseEraser
 
 
@@ -33,7 +33,7 @@ class CachedFeatures(Backbone):
     """A backbone that computes an image's features once. For attackers alone: it forgets nobody."""
 
     def __init__(self, backbone: Backbone):
-        self.__dict__.update(backbone.__dict__, known={})
+        self.__dict__.update(backbone.__dict__, cached={})
 
     def __reduce__(self) -> tuple:
         return CachedFeatures, (Backbone(*self.__getstate__()["args"]),)
@@ -49,11 +49,11 @@ class CachedFeatures(Backbone):
     ) -> np.ndarray:
         """As for `Backbone`, always in its usual batches."""
         pixels = [(layers, image.shape, image.tobytes()) for image in images]
-        new = [i for i, image in enumerate(pixels) if image not in self.known]
+        new = [i for i, image in enumerate(pixels) if image not in self.cached]
         names = None if uids is None else [uids[i] for i in new]
-        found = super().features(images[new], threads, layers=layers, uids=names)
-        self.known |= zip([pixels[i] for i in new], found, strict=True)
-        return np.stack([self.known[image] for image in pixels]) if pixels else found
+        computed = super().features(images[new], threads, layers=layers, uids=names)
+        self.cached |= zip([pixels[i] for i in new], computed, strict=True)
+        return np.stack([self.cached[image] for image in pixels]) if pixels else computed
 
 
 def halves(n_models: int, n: int, seed: int, balanced: bool = True) -> np.ndarray:
@@ -149,26 +149,26 @@ def shadow_logits(
     def one(i: int) -> dict[str, np.ndarray]:
         members = digest(pool_digests[inside[i, in_order]].tobytes())
         eraser = build_method(method, backbone, n_clusters, recipe, seed=seed + i, verbose=False)
-        made_of = common | {"eraser": [type(eraser).__name__, described_arguments(eraser.arguments())]}
+        made_of = common | {"eraser": [type(eraser).__name__, fit_arguments(eraser.arguments())]}
         made_of |= {"choices": [described(part) for part in vars(eraser.choices()).values()]}
         path = folder / f"{digest(json.dumps(made_of | {'members': members}, sort_keys=True))}.npz" if folder else None
         if path and path.is_file():
             with np.load(path) as kept:
                 return dict(kept)
         eraser.fit(pool[inside[i]], public=public)
-        found = {"trained": _log_probabilities(eraser, ask)}
+        logits = {"trained": _log_probabilities(eraser, ask)}
         if approximate:
             task = UnlearningTask(eraser, forget)
             asked = task.part(ask)
             for name, strength in approximate.items():
-                found[name] = task.predict(unlearn(name, task, strength)[0], asked)
+                logits[name] = task.predict(unlearn(name, task, strength)[0], asked)
         if forget:
             eraser.forget(forget)
-            found["exact"] = _log_probabilities(eraser, ask)
+            logits["exact"] = _log_probabilities(eraser, ask)
         if path:
             path.parent.mkdir(parents=True, exist_ok=True)
-            replace_file(path, _npz(found))
-        return found
+            replace_file(path, _npz(logits))
+        return logits
 
     jobs = joblib.Parallel(n_jobs=n_jobs, return_as="generator")(joblib.delayed(one)(i) for i in range(len(inside)))
     models = list(progress(jobs, total=len(inside), desc="shadow models", unit="model"))

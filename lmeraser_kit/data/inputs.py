@@ -10,7 +10,27 @@ import hashlib
 import os
 from pathlib import Path
 
-DATA = Path(os.environ.get("LMERASER_DATA", Path(__file__).parents[2] / "data"))
+HOME = Path(__file__).parents[2]
+REPOSITORY = (
+    HOME if (HOME / "workflow" / "Snakefile").is_file() else None
+)  # None: the package was installed from a wheel
+
+
+def data_folder(repository: Path | None = REPOSITORY) -> Path:
+    """Where data lie: LMERASER_DATA; or the repository's `data/`; or, without one, `lmeraser_kit/` in the user's cache.
+
+    Args:
+        repository: The repository that the package is in, or None.
+    """
+    if named := os.environ.get("LMERASER_DATA"):
+        return Path(named)
+    if repository is not None:
+        return repository / "data"
+    cache = os.environ.get("XDG_CACHE_HOME", "")  # one that is not absolute does not count, as XDG has it
+    return Path(cache if os.path.isabs(cache) else os.path.expanduser("~/.cache"), "lmeraser_kit")
+
+
+DATA = data_folder()
 EXPECTED = {  # where torchvision has a dataset's files, below its root
     "cifar10": ("cifar-10-batches-py/",),
     "cifar100": ("cifar-100-python/",),

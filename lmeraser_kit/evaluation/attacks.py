@@ -133,9 +133,9 @@ def u_lira_band(retrained: np.ndarray, level: float = 0.95, n_splits: int = 100,
         raise ValueError(f"the band needs 8 retrained models, and has {len(retrained)}")
     orders = [rng.permutation(len(retrained)) for _ in range(n_splits)]
     scores = [_u_lira_scores(retrained[o[:half]], retrained[o[half : 2 * half]]) for o in orders]
-    found = [auc(one.ravel(), other.ravel()) for one, other in scores]
-    wide = stats.norm.ppf((1 + level) / 2) * np.std(found, ddof=1)
-    return float(np.mean(found) - wide), float(np.mean(found) + wide)
+    aucs = [auc(one.ravel(), other.ravel()) for one, other in scores]
+    wide = stats.norm.ppf((1 + level) / 2) * np.std(aucs, ddof=1)
+    return float(np.mean(aucs) - wide), float(np.mean(aucs) + wide)
 
 
 def rmia(

@@ -119,12 +119,12 @@ def auc_interval(auc: float, n: int, m: int, level: float = 0.95) -> tuple[float
     n, m = checks.whole("n", n), checks.whole("m", m)
     z, rest = stats.norm.ppf((1 + level) / 2), (n + m) / 2 - 1
 
-    def lower(found: float) -> float:
+    def lower(observed: float) -> float:
         def beyond(true: float) -> float:
             variance = true * (1 - true) * (1 + rest * ((1 - true) / (2 - true) + true / (1 + true))) / (n * m)
-            return found - true - z * math.sqrt(variance)
+            return observed - true - z * math.sqrt(variance)
 
-        return float(optimize.brentq(beyond, 0, min(found, 1 - 1e-12))) if found > 0 else 0.0
+        return float(optimize.brentq(beyond, 0, min(observed, 1 - 1e-12))) if observed > 0 else 0.0
 
     return lower(auc), 1 - lower(1 - auc)
 

@@ -21,7 +21,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from lmeraser_kit.experiments.results import PROJECT, manifests, run_folder, write_json
+from lmeraser_kit.experiments.results import PROJECT, manifests, profile_file, run_folder, write_json
 
 REFERENCE = PROJECT / "results" / "reference"
 TIMED = re.compile("seconds|times_faster|^rate_")  # columns that a clock has made
@@ -112,9 +112,9 @@ def tolerances(profile: str) -> dict[str, float]:
         return {}
     measured = pd.read_csv(path)
     measured["squares"] = measured["values"] * measured["root_mean_square"] ** 2
-    found = measured.groupby(measured["column"].map(_kind)).agg({"largest": "max", "squares": "sum", "values": "sum"})
-    mean_square = np.sqrt(found["squares"] / found["values"])
-    return np.maximum(found["largest"], DEVIATIONS * mean_square).to_dict()
+    by_kind = measured.groupby(measured["column"].map(_kind)).agg({"largest": "max", "squares": "sum", "values": "sum"})
+    mean_square = np.sqrt(by_kind["squares"] / by_kind["values"])
+    return np.maximum(by_kind["largest"], DEVIATIONS * mean_square).to_dict()
 
 
 def _kind(column: str) -> str:
@@ -130,10 +130,10 @@ def compare(root: Path | str, profile: str) -> list[TableAgreement]:
         profile: The profile's name.
     """
     paths = [{p.stem: p for p in sorted(Path(r).glob("tables/*.csv"))} for r in (root, REFERENCE / profile)]
-    allowed, found = tolerances(profile), []
+    allowed, verdicts = tolerances(profile), []
     for table in sorted(paths[0].keys() | paths[1].keys()):
         if any(table not in side for side in paths):
-            found.append(TableAgreement(table, "new" if table in paths[0] else "missing"))
+            verdicts.append(TableAgreement(table, "new" if table in paths[0] else "missing"))
             continue
         cells = differences(*(pd.read_csv(side[table]) for side in paths))
         unequal = cells[cells["difference"] != 0]
@@ -146,7 +146,7 @@ def compare(root: Path | str, profile: str) -> list[TableAgreement]:
             + (f" ({r.difference:.2g} apart, {t:.2g} allowed)" if np.isfinite(r.difference) else "")
             for r, t in zip(unequal[beyond].head(SHOWN).itertuples(), tolerance[beyond], strict=False)
         ]
-        found.append(
+        verdicts.append(
             TableAgreement(
                 table,
                 "differs" if beyond.any() else "within" if len(unequal) else "equal" if len(cells) else "times",
@@ -157,13 +157,13 @@ def compare(root: Path | str, profile: str) -> list[TableAgreement]:
                 rows,
             )
         )
-    return found
+    return verdicts
 
 
 def places(root: Path | str) -> dict[str, set[str]]:
     """Where the runs below a folder computed: the values of each of PLACES that their manifests name."""
-    found = [m.get("machine", {}) | m.get("environment", {}) for m in manifests(root).values()]
-    return {name: {str(e[name]) for e in found if name in e} for name in PLACES}
+    environments = [m.get("machine", {}) | m.get("environment", {}) for m in manifests(root).values()]
+    return {name: {str(e[name]) for e in environments if name in e} for name in PLACES}
 
 
 def caveats(root: Path | str, reference: Path | str) -> list[str]:
@@ -195,31 +195,31 @@ def report(root: Path | str, profile: str) -> tuple[list[TableAgreement], list[s
         raise ValueError(f"there are no tables in {root}: make reproduce PROFILE={profile} makes them")
     if not (REFERENCE / profile).is_dir():
         return [], [f"No reference is committed for the profile {profile!r}: there is nothing to compare with."]
-    found, why = compare(root, profile), caveats(root, REFERENCE / profile)
-    write_json(Path(root) / "agreement.json", {"tables": [asdict(one) for one in found], "what_is_not_the_same": why})
+    tables, why = compare(root, profile), caveats(root, REFERENCE / profile)
+    write_json(Path(root) / "agreement.json", {"tables": [asdict(one) for one in tables], "what_is_not_the_same": why})
     lines = [f"Agreement with the reference (results/reference/{profile}); times are not compared:"]
-    for one in found:
+    for one in tables:
         about = ""
         if one.unequal:
             about = f": {one.unequal} of {one.compared} values are not equal, by {one.largest:.2g} at most"
         lines += [f"  {one.table:20} {_says(one.verdict)}{about}", *(f"      {row}" for row in one.rows)]
     if why:
-        lines += ["What is not the same, and may explain it:" if _any_unequal(found) else "What is not the same:"]
+        lines += ["What is not the same, and may explain it:" if _any_unequal(tables) else "What is not the same:"]
         lines += [f"  {line}" for line in why]
     measured = tolerances(profile)
-    if not measured and _any_unequal(found):
+    if not measured and _any_unequal(tables):
         lines.append("  What another chip explains was not measured for this profile: every difference counts.")
-    return found, [*lines, f"In short: {summary(found)}."]
+    return tables, [*lines, f"In short: {summary(tables)}."]
 
 
-def summary(found: Iterable[TableAgreement]) -> str:
+def summary(tables: Iterable[TableAgreement]) -> str:
     """How many tables have each verdict, in words."""
-    verdicts = [one.verdict for one in found]
+    verdicts = [one.verdict for one in tables]
     return ", ".join(f"{verdicts.count(v)} {_says(v)}" for v in dict.fromkeys(verdicts)) or "no table"
 
 
-def _any_unequal(found: Iterable[TableAgreement]) -> bool:
-    return any(one.unequal for one in found)
+def _any_unequal(tables: Iterable[TableAgreement]) -> bool:
+    return any(one.unequal for one in tables)
 
 
 def _says(verdict: str) -> str:
@@ -242,14 +242,13 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--name", help="the run's folder below results/; by default the profile's name")
     options = parser.parse_args(arguments)
     try:
-        if not (PROJECT / "workflow" / "config" / f"{options.profile}.yaml").is_file():
-            raise ValueError(f"unknown profile {options.profile!r}: the files of workflow/config name them")
-        found, lines = report(run_folder(options.name or options.profile), options.profile)
+        profile_file(options.profile)
+        tables, lines = report(run_folder(options.name or options.profile), options.profile)
     except ValueError as error:
         print(error, file=sys.stderr)
         return 2
     print("\n".join(lines))
-    return int(any(one.verdict in ("differs", "missing") for one in found))
+    return int(any(one.verdict in ("differs", "missing") for one in tables))
 
 
 if __name__ == "__main__":

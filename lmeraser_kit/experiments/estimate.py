@@ -15,6 +15,10 @@ import sys
 import time
 from dataclasses import dataclass
 
+from lmeraser_kit.experiments.extras import need
+
+need("batch", __name__, repository=True)
+
 import pandas as pd
 import torch
 import yaml
@@ -23,7 +27,7 @@ from lmeraser_kit.backbones import VITS, untrained
 from lmeraser_kit.baselines.methods import FRONTIER, UNDIVIDED
 from lmeraser_kit.data.datasets import PAPER_SHARE, PUBLIC_BELOW, load_dataset
 from lmeraser_kit.experiments import runs
-from lmeraser_kit.experiments.results import NOTEBOOKS, PROJECT
+from lmeraser_kit.experiments.results import NOTEBOOKS, profile_file
 from lmeraser_kit.ground.determinism import exact_arithmetic, native_precisions, progress
 from lmeraser_kit.learners.recipe import named_recipe
 
@@ -176,9 +180,10 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--cores", type=int, default=1, help="runs at a time")
     parser.add_argument("--set", default="{}", help="other values for parameters, as YAML: '{seed: [0]}'")
     options = parser.parse_args(arguments)
-    file = PROJECT / "workflow" / "config" / f"{options.profile}.yaml"
-    if not file.is_file():
-        print(f"unknown profile {options.profile!r}; one of: {', '.join(runs.profiles())}", file=sys.stderr)
+    try:
+        file = profile_file(options.profile)
+    except ValueError as error:
+        print(error, file=sys.stderr)
         return 2
     if options.cores < 1:
         print(f"--cores (CORES=) is {options.cores}, expected at least 1", file=sys.stderr)

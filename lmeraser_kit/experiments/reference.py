@@ -12,6 +12,10 @@ import subprocess
 import sys
 from pathlib import Path
 
+from lmeraser_kit.experiments.extras import need
+
+need("batch", __name__, repository=True)
+
 import numpy as np
 import pandas as pd
 
@@ -31,9 +35,9 @@ def check_adoptable(root: Path, profile: str) -> None:
     """
     if not runs.git_state()["clean"]:
         raise ValueError("the tree is dirty (or no git checkout): commit first, and run the profile from that commit")
-    found = {(folder.parent.name, folder.name): manifest for folder, manifest in manifests(root).items()}
+    by_run = {(folder.parent.name, folder.name): manifest for folder, manifest in manifests(root).items()}
     for (notebook, run), changes in planned_runs(profile).items():
-        manifest = found.get((notebook, run))
+        manifest = by_run.get((notebook, run))
         if manifest is None:
             raise ValueError(f"{notebook}/{run} is missing in {root}: make reproduce PROFILE={profile} runs it")
         wanted = runs.check_parameters(NOTEBOOKS / f"{notebook}.ipynb", changes)
@@ -108,8 +112,8 @@ def measure_tolerance(base: Path, others: list[Path]) -> pd.DataFrame:
             raise ValueError(f"{root} says nothing about kernels: {'; '.join(differing) or 'it has no tables'}")
         kernels.append(_kernels(root))
         for path in sorted(base.glob("tables/*.csv")):
-            found = agreement.differences(pd.read_csv(root / "tables" / path.name), pd.read_csv(path))
-            cells.append(found.assign(table=path.stem))
+            changed = agreement.differences(pd.read_csv(root / "tables" / path.name), pd.read_csv(path))
+            cells.append(changed.assign(table=path.stem))
     numbers = pd.concat(cells).dropna(subset=["difference"])
     groups = numbers.groupby(["table", "column"], sort=True)["difference"]
     table = groups.agg(values="size", largest="max", root_mean_square=lambda d: np.sqrt(np.mean(np.square(d))))

@@ -10,6 +10,10 @@ import os
 import sys
 from pathlib import Path
 
+from lmeraser_kit.experiments.extras import need
+
+need("batch", __name__)
+
 import nbformat
 from jinja2 import DictLoader
 from nbconvert import HTMLExporter

@@ -12,11 +12,16 @@ import os
 import signal
 import subprocess
 import sys
+from collections.abc import Iterator
+
+from lmeraser_kit.experiments.extras import need
+
+need("batch", __name__, repository=True)
 
 import yaml
 
 from lmeraser_kit.experiments import agreement, runs
-from lmeraser_kit.experiments.results import PROJECT, run_folder
+from lmeraser_kit.experiments.results import PROJECT, profile_file, run_folder
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)  # Ctrl-C, a request to end, a closed terminal
 
@@ -31,9 +36,7 @@ def planned_runs(profile: str, changes: str = "{}") -> dict[tuple[str, str], dic
     Raises:
         ValueError: If there is no such profile, or as for `runs.plan` and `runs.changed`.
     """
-    path = PROJECT / "workflow" / "config" / f"{profile}.yaml"
-    if not path.is_file():
-        raise ValueError(f"unknown profile {profile!r}; one of: {', '.join(runs.profiles())}")
+    path = profile_file(profile)
     try:
         return runs.plan(runs.changed(yaml.safe_load(path.read_text()), yaml.safe_load(changes) or {}))
     except (ValueError, yaml.YAMLError) as error:
@@ -83,13 +86,16 @@ def reproduce(profile: str, name: str, cores: int, changes: str, lock: int) -> i
     return 0
 
 
-def main(arguments: list[str] | None = None) -> int:
-    """The command line; one call at a time in a folder (the lock is the kernel's: a killed call leaves none)."""
-    parser = argparse.ArgumentParser(prog="python -m lmeraser_kit.experiments.reproduce", description="Run a profile.")
-    parser.add_argument("profile")
-    parser.add_argument("--name", help="the folder below results/; by default the profile's name")
-    parser.add_argument("--cores", default="1", help="runs at a time")
-    options = parser.parse_args(arguments)
+@contextlib.contextmanager
+def only_one() -> Iterator[int]:
+    """One call at a time in a repository; the lock is the kernel's, so that a killed call leaves none.
+
+    Yields:
+        Descriptor of the locked file.
+
+    Raises:
+        BlockingIOError: If another call is at work.
+    """
     lock = PROJECT / ".snakemake" / "reproduce.lock"
     lock.parent.mkdir(exist_ok=True)
     with open(lock, "a+") as file:
@@ -97,23 +103,35 @@ def main(arguments: list[str] | None = None) -> int:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             file.seek(0)
-            print(
+            raise BlockingIOError(
                 "Another make reproduce is at work in this folder: wait for it, or stop it "
-                f"(kill -INT {file.read().strip()}).",
-                file=sys.stderr,
-            )
-            return 1
+                f"(kill -INT {file.read().strip()})."
+            ) from None
         file.truncate(0)
         print(os.getpid(), file=file, flush=True)
-        try:
-            if not options.cores.isdigit() or int(options.cores) < 1:
-                raise ValueError(f"CORES is {options.cores!r}, expected a whole number from 1")
+        yield file.fileno()
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """The command line."""
+    parser = argparse.ArgumentParser(prog="python -m lmeraser_kit.experiments.reproduce", description="Run a profile.")
+    parser.add_argument("profile")
+    parser.add_argument("--name", help="the folder below results/; by default the profile's name")
+    parser.add_argument("--cores", default="1", help="runs at a time")
+    options = parser.parse_args(arguments)
+    try:
+        profile_file(options.profile)
+        if not options.cores.isdigit() or int(options.cores) < 1:
+            raise ValueError(f"CORES is {options.cores!r}, expected a whole number from 1")
+        with only_one() as lock:
             changes = os.environ.get("SET") or "{}"
-            name, cores = options.name or options.profile, int(options.cores)
-            return reproduce(options.profile, name, cores, changes, file.fileno())
-        except ValueError as error:
-            print(error, file=sys.stderr)
-            return 2
+            return reproduce(options.profile, options.name or options.profile, int(options.cores), changes, lock)
+    except BlockingIOError as error:
+        print(error, file=sys.stderr)
+        return 1
+    except ValueError as error:
+        print(error, file=sys.stderr)
+        return 2
 
 
 if __name__ == "__main__":

@@ -12,9 +12,16 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-PROJECT = Path(__file__).parents[2]
+from lmeraser_kit.data.inputs import REPOSITORY
+
+PROJECT = REPOSITORY or Path.cwd()  # an installed package writes results/ where it is used
 NOTEBOOKS = PROJECT / "notebooks" / "experiments"
+PROFILES = PROJECT / "workflow" / "config"
 TAKEN = ("reference", "lab", "benchmarks")  # folders below results/ that are no run's
+CLONE = (
+    "Profiles, notebooks and the Snakefile are in the repository of lmeraser-kit only, not in the installed package: "
+    "clone it, and say make reproduce there."
+)
 
 
 def output_folder(output: str, notebook: str) -> Path:
@@ -31,6 +38,24 @@ def run_folder(name: str) -> Path:
             f"NAME is {name!r}, expected letters, digits, '-', '_' and '.', and none of {', '.join(TAKEN)}"
         )
     return PROJECT / "results" / name
+
+
+def profiles() -> list[str]:
+    """The names of the profiles that there are."""
+    return sorted(path.stem for path in PROFILES.glob("*.yaml"))
+
+
+def profile_file(profile: str) -> Path:
+    """The file of a profile.
+
+    Raises:
+        ValueError: If there is no such profile, or the package was installed without the repository.
+    """
+    if REPOSITORY is None:
+        raise ValueError(CLONE)
+    if profile not in profiles():
+        raise ValueError(f"unknown profile {profile!r}; one of: {', '.join(profiles())}")
+    return PROFILES / f"{profile}.yaml"
 
 
 def save_metrics(folder: Path | str, metrics: dict, **context) -> Path:
@@ -90,10 +115,10 @@ def manifests(root: Path | str, notebook: str = "*", only: list[str] | None = No
         only: Runs that count, as `NOTEBOOK/RUN`; by default all that are there, those of an older grid too.
     """
     paths = sorted(Path(root).glob(f"runs/{notebook}/*/manifest.json"))
-    found = {path.parent: read_json(path) for path in paths}
+    by_folder = {path.parent: read_json(path) for path in paths}
     return {
         folder: manifest
-        for folder, manifest in found.items()
+        for folder, manifest in by_folder.items()
         if manifest["status"] == "ok" and (not only or f"{folder.parent.name}/{folder.name}" in only)
     }
 

@@ -23,6 +23,10 @@ import time
 from importlib import metadata
 from pathlib import Path
 
+from lmeraser_kit.experiments.extras import need
+
+need("batch", __name__)
+
 # jsonschema would build a grammar of URIs that no notebook needs; it takes seconds in every process.
 sys.modules.setdefault("rfc3987_syntax", None)
 
@@ -141,11 +145,6 @@ def changed(profile: dict, values: dict) -> dict:
     return {**profile, "notebooks": notebooks}
 
 
-def profiles() -> list[str]:
-    """The names of the profiles that there are."""
-    return sorted(path.stem for path in (PROJECT / "workflow" / "config").glob("*.yaml"))
-
-
 def run_notebook(notebook: Path | str, folder: Path | str, parameters: dict) -> dict:
     """Execute a notebook with papermill, strictly, and leave a manifest.
 
@@ -213,8 +212,8 @@ def make_run_folder(folder: Path) -> None:
 
 def _unchanged(before: dict[str, str], after: dict[str, str]) -> dict[str, str]:
     """The files read, with their hashes; what was downloaded is there only afterwards."""
-    for path, found in before.items():
-        if after.get(path) != found:
+    for path, hashed in before.items():
+        if after.get(path) != hashed:
             raise ValueError(f"{path} was replaced or removed while the run read it: run again")
     return after
 
@@ -226,7 +225,7 @@ def stale(root: Path | str, planned: dict[tuple[str, str], dict]) -> dict[tuple[
         root: A profile's folder, results/PROFILE.
         planned: What `plan` gives.
     """
-    found = {}
+    stale = {}
     for notebook, run in planned:
         path = Path(root) / "runs" / notebook / run / "manifest.json"
         manifest = read_json(path) if path.is_file() else {}
@@ -234,8 +233,8 @@ def stale(root: Path | str, planned: dict[tuple[str, str], dict]) -> dict[tuple[
         now = input_digests(manifest["parameters"]) if manifest.get("status") == "ok" else then
         changed = [name for name in sorted(then.keys() | now.keys()) if then.get(name) != now.get(name)]
         if changed:
-            found[notebook, run] = changed[0]
-    return found
+            stale[notebook, run] = changed[0]
+    return stale
 
 
 def _execute(notebook: Path | str, executed: Path, parameters: dict) -> None:

@@ -93,7 +93,7 @@ def exact_arithmetic(threads: int) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def explain_out_of_memory(what: str, advice: str) -> Iterator[None]:
+def memory_errors(what: str, advice: str) -> Iterator[None]:
     """Says what did not fit and what to do. Smaller batches are not tried by themselves: they round differently.
 
     Raises:
@@ -133,9 +133,9 @@ def blas() -> str:
 
     One version has many kernels, which round differently, and a variable such as OPENBLAS_CORETYPE chooses another one.
     """
-    found = {lib["filepath"]: lib for lib in threadpool_info() if lib["user_api"] == "blas"}
+    loaded = {lib["filepath"]: lib for lib in threadpool_info() if lib["user_api"] == "blas"}
     homes = ("numpy.libs", "scipy.libs", "numpy", "scipy")  # of wheels; conda has one library for both
-    own = [lib for path, lib in found.items() if set(homes) & set(Path(path).parts[-3:])] or list(found.values())
+    own = [lib for path, lib in loaded.items() if set(homes) & set(Path(path).parts[-3:])] or list(loaded.values())
     parts = {" ".join(str(lib.get(k, "")) for k in ("internal_api", "version", "architecture")).strip() for lib in own}
     return "; ".join(sorted(parts)) or "unknown"
 

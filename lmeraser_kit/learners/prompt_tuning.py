@@ -16,7 +16,7 @@ from sklearn.base import BaseEstimator
 
 from lmeraser_kit import checks
 from lmeraser_kit.backbones.backbone import FEATURE_BATCH, Backbone
-from lmeraser_kit.ground.determinism import exact_arithmetic, explain_out_of_memory
+from lmeraser_kit.ground.determinism import exact_arithmetic, memory_errors
 from lmeraser_kit.ground.minibatches import augment, train
 from lmeraser_kit.ground.samples import Samples
 from lmeraser_kit.learners.clusters import learn_cluster
@@ -108,7 +108,7 @@ class PromptTuning(BaseEstimator):
         advice = (
             f"lower Recipe.batch_size ({recipe.batch_size}), which gives another model, or use precision='bfloat16'"
         )
-        with exact_arithmetic(context.threads), explain_out_of_memory(f"tuning with a batch of {batch} images", advice):
+        with exact_arithmetic(context.threads), memory_errors(f"tuning with a batch of {batch} images", advice):
             losses = train(
                 loss_of, optimiser, samples.keys, epochs, batch, seed, recipe.warmup, micro_batch=backbone.micro_batch
             )
@@ -140,7 +140,7 @@ class PromptTuning(BaseEstimator):
         backbone, mask = context.backbone, self._recipe.mask(context.backbone.size, context.seed)
         prompts, weights, biases = gathered["prompt"], gathered["weight"], gathered["bias"]
         clean = torch.from_numpy(context.features(samples)).to(backbone.device) if self.uses_features else None
-        images, found = np.asarray(samples.images), []
+        images, probabilities = np.asarray(samples.images), []
         with exact_arithmetic(context.threads), torch.inference_mode():
             for start in range(0, len(rows), FEATURE_BATCH):
                 i, k = rows[start : start + FEATURE_BATCH], clusters[start : start + FEATURE_BATCH]
@@ -149,8 +149,8 @@ class PromptTuning(BaseEstimator):
                 else:
                     features = clean[i]
                 logits = torch.bmm(weights[k], features[:, :, None])[:, :, 0] + biases[k]
-                found.append(logits.cpu().double().softmax(dim=1).numpy())
-        return np.concatenate([np.zeros((0, weights.shape[1])), *found])
+                probabilities.append(logits.cpu().double().softmax(dim=1).numpy())
+        return np.concatenate([np.zeros((0, weights.shape[1])), *probabilities])
 
     def predict_proba(self, learnt: Arrays, samples: Samples, context: Context) -> np.ndarray:
         """Class probabilities according to one cluster, float64 (N, n_classes)."""

@@ -30,14 +30,14 @@ class Context:
         backbone: The frozen backbone.
         seed: Keys every random draw; see `keyed_uniform`.
         threads: Intra-op threads; bits may depend on it.
-        asked: When classes are predicted, all samples that are asked about; their features are computed once.
+        queries: When classes are predicted, all samples that are asked about; their features are computed once.
     """
 
     backbone: Backbone
     seed: int = 0
     threads: int = 1
-    asked: Samples | None = None
-    _known: dict[bool, np.ndarray] = field(default_factory=dict, repr=False)
+    queries: Samples | None = None
+    _query_features: dict[bool, np.ndarray] = field(default_factory=dict, repr=False)
 
     def features(self, samples: Samples, layers: bool = False) -> np.ndarray:
         """Features of the clean images of a cluster, or of samples that are asked about, float32 (N, D) or (N, L + D).
@@ -48,13 +48,13 @@ class Context:
             layers: Whether the outputs of the backbone's stages come before the feature.
         """
         n = len(checks.instance("samples", samples, Samples))
-        if self.asked is None:
+        if self.queries is None:
             even = math.ceil(n / max(1, math.ceil(n / FEATURE_BATCH)))
             return self._computed(samples, layers, max(1, even))
-        if layers not in self._known:
-            self._known[layers] = self._computed(self.asked, layers, FEATURE_BATCH)
-        known = self._known[layers]
-        return known if samples is self.asked else known[self.asked.positions(samples.uids)]
+        if layers not in self._query_features:
+            self._query_features[layers] = self._computed(self.queries, layers, FEATURE_BATCH)
+        features = self._query_features[layers]
+        return features if samples is self.queries else features[self.queries.positions(samples.uids)]
 
     def _computed(self, samples: Samples, layers: bool, batch_size: int) -> np.ndarray:
         images = np.asarray(samples.images)

@@ -64,7 +64,7 @@ class RidgeStatistics(BaseEstimator):
         features = context.features(samples, self.layers)
         if self.mirrored:
             mirror = replace(samples, images=np.ascontiguousarray(np.asarray(samples.images)[..., ::-1]))
-            features = (features + replace(context, asked=None).features(mirror, self.layers)) / 2
+            features = (features + replace(context, queries=None).features(mirror, self.layers)) / 2
         return with_one(features)
 
     def head(self, learnt: Arrays, n_classes: int) -> np.ndarray:

@@ -145,8 +145,8 @@ class Ledger:
 
     def moved_on(self) -> bool:
         """Whether a writer has made another version the present one since this was opened."""
-        found = self._database.execute("SELECT value FROM facts WHERE name = 'version'").fetchone()
-        return found != (self.facts["version"],)
+        row = self._database.execute("SELECT value FROM facts WHERE name = 'version'").fetchone()
+        return row != (self.facts["version"],)
 
     def seal(self) -> None:
         """Note the hash of the ledger's bytes beside it."""
@@ -191,8 +191,8 @@ class Ledger:
             seal = self._read_seal()
             if seal is None:
                 return
-            found = _seal_of(_hash_of(self.path))
-            if seal == found:
+            actual = _seal_of(_hash_of(self.path))
+            if seal == actual:
                 return
             if self._read_seal() == seal:
                 if seal == _seal_of(seal[:64].decode("ascii", "replace")):

@@ -17,7 +17,7 @@ from lmeraser_kit.backbones.backbone import Backbone
 from lmeraser_kit.ground.determinism import pick_device
 from lmeraser_kit.ground.samples import Samples
 from lmeraser_kit.store.files import StoreError
-from lmeraser_kit.unlearning.arguments import check_unchanged, described_arguments
+from lmeraser_kit.unlearning.arguments import check_unchanged, fit_arguments
 from lmeraser_kit.unlearning.base import BaseEraser
 from lmeraser_kit.unlearning.eraser import Eraser
 from lmeraser_kit.unlearning.lmeraser import LMEraser
@@ -54,7 +54,7 @@ def remade(made: dict[str, Any], file: Path, device: str, given: BaseEraser | No
     """
     if given is not None:
         n_classes = made["arguments"]["n_classes"]
-        check_unchanged(made["fitted_with"], described_arguments(given.arguments() | {"n_classes": n_classes}))
+        check_unchanged(made["fitted_with"], fit_arguments(given.arguments() | {"n_classes": n_classes}))
         eraser = clone(given).set_params(n_classes=n_classes, **options)
         return stored(type(eraser))(**eraser.get_params(deep=False))
     device = str(pick_device(device))

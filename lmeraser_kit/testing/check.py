@@ -46,9 +46,9 @@ class NotExactError(AssertionError):
         checks: All checks, with what they have found.
     """
 
-    def __init__(self, found: list[Check]):
-        self.checks = found
-        super().__init__("\n" + "\n".join(map(str, found)))
+    def __init__(self, results: list[Check]):
+        self.checks = results
+        super().__init__("\n" + "\n".join(map(str, results)))
 
 
 def check_eraser(
@@ -80,7 +80,7 @@ def check_eraser(
     if len(checks.instance("private", private, Samples)) < LEAST:
         raise ValueError(f"private has {len(private)} samples, expected {LEAST} at least: groups leave and come back")
     trial = Trial(clone(eraser).set_params(verbose=False), private, public, np.random.default_rng(checks.seed(seed)))
-    found = []
+    results = []
     for check in progress(CHECKS, desc="checks", unit="check", disable=not verbose):
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", UserWarning)
@@ -89,9 +89,9 @@ def check_eraser(
                 failure = ""
             except Exception as error:
                 failure = f"{type(error).__name__}: {error}"
-        found.append(Check(check.__doc__.splitlines()[0].rstrip("."), failure))
+        results.append(Check(check.__doc__.splitlines()[0].rstrip("."), failure))
     if verbose:
-        print(*found, sep="\n")
-    if raises and any(check.failure for check in found):
-        raise NotExactError(found)
-    return found
+        print(*results, sep="\n")
+    if raises and any(check.failure for check in results):
+        raise NotExactError(results)
+    return results

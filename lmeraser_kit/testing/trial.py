@@ -51,9 +51,9 @@ def fingerprint(eraser: BaseEraser, asked: Samples) -> str:
     return digest(eraser.state_hash(), eraser.predict_proba(asked).tobytes())
 
 
-def same(found: str, expected: str, when: str) -> None:
+def same(actual: str, expected: str, when: str) -> None:
     """Compare fingerprints. Raises AssertionError."""
-    if found != expected:
+    if actual != expected:
         raise AssertionError(f"the state or its predictions are not those of a fit on the samples held, {when}")
 
 

@@ -47,7 +47,7 @@ def check_arguments(arguments: Mapping[str, Any], choices: Choices) -> None:
         choices.vote.check(choices.learner)
 
 
-def described_arguments(arguments: Mapping[str, Any]) -> dict[str, str]:
+def fit_arguments(arguments: Mapping[str, Any]) -> dict[str, str]:
     """What a state depends on besides the samples, as text by argument. Raises ValueError for what has no text."""
     parts = {name: described(value) for name, value in arguments.items() if name not in NOT_DESCRIBED}
     return {"backbone": arguments["backbone"].fingerprint} | parts

@@ -19,16 +19,10 @@ from lmeraser_kit.backbones.backbone import Backbone
 from lmeraser_kit.ground.hashing import digest
 from lmeraser_kit.ground.samples import Samples, concatenate, named
 from lmeraser_kit.learners.protocol import Context
-from lmeraser_kit.unlearning.arguments import (
-    as_queries,
-    check_arguments,
-    check_joining,
-    check_unchanged,
-    described_arguments,
-)
+from lmeraser_kit.unlearning.arguments import as_queries, check_arguments, check_joining, check_unchanged, fit_arguments
 from lmeraser_kit.unlearning.rebuild import Rebuild, Successor, empty_state, warn_if_uneven
 from lmeraser_kit.unlearning.saving import load_eraser, save_eraser
-from lmeraser_kit.unlearning.state import Receipt
+from lmeraser_kit.unlearning.state import Receipt, State
 from lmeraser_kit.unlearning.verification import verify_state
 from lmeraser_kit.unlearning.votes import Choices
 
@@ -45,6 +39,7 @@ class BaseEraser(BaseEstimator, ABC):
         receipt_: What the fit has cost; dropped at the first request, because its hashes cover whoever leaves.
     """
 
+    state_: State
     DEFAULTS: ClassVar[dict[str, Callable[[], Any]]] = {}  # what makes an argument that is None
 
     def __init__(
@@ -106,7 +101,7 @@ class BaseEraser(BaseEstimator, ABC):
         Raises:
             ValueError: As for `fit`.
         """
-        self.check_arguments()
+        check_arguments(self.arguments(), self.choices())
         partition = self.choices().partition
         if not isinstance(private, Samples):
             raise TypeError(f"private is {type(private).__name__}, expected Samples(images, labels, uids)")
@@ -122,7 +117,7 @@ class BaseEraser(BaseEstimator, ABC):
         n_classes = self.n_classes or (private if public is None else public).n_classes
         private = replace(private, n_classes=n_classes)  # checks the labels before anything costs time
         self.public_, self.n_classes_ = public, n_classes
-        self.fitted_with_ = described_arguments(self.arguments() | {"n_classes": n_classes})
+        self.fitted_with_ = fit_arguments(self.arguments() | {"n_classes": n_classes})
         return private
 
     def forget(self, uids: Iterable[str]) -> Receipt:
@@ -213,9 +208,9 @@ class BaseEraser(BaseEstimator, ABC):
             ValueError: If images are not as above, or no cluster has a model, because every sample was forgotten.
         """
         self.check_unchanged()
-        asked, choices = as_queries(samples, self.state_.empty, self.n_classes_), self.choices()
-        context = replace(self.rebuild().context, asked=asked)
-        return choices.vote.predict_proba(self.gathered(), choices.learner, self.state_.partition, asked, context)
+        queries, choices = as_queries(samples, self.state_.empty, self.n_classes_), self.choices()
+        context = replace(self.rebuild().context, queries=queries)
+        return choices.vote.predict_proba(self.gathered(), choices.learner, self.state_.partition, queries, context)
 
     def predict(self, samples: Samples | np.ndarray) -> np.ndarray:
         """The most probable class of each sample, (N,) int."""
@@ -260,8 +255,7 @@ class BaseEraser(BaseEstimator, ABC):
         """What the vote needs of all clusters; it goes with the state. Raises ValueError if nobody is held."""
         state, choices = self.state_, self.choices()
         if "vote" not in state.derived:
-            context = self.rebuild().context
-            state.derived["vote"] = choices.vote.gather(choices.learner, state.learnt(), context)
+            state.derived["vote"] = choices.vote.gather(choices.learner, state.learnt(), self.rebuild().context)
         return state.derived["vote"]
 
     def save(self, path: Path | str) -> Path:
@@ -280,33 +274,22 @@ class BaseEraser(BaseEstimator, ABC):
         public = getattr(self, "public_", None)
         return Rebuild(choices.partition, choices.learner, context, public, self.n_jobs, self.verbose)
 
-    def check_arguments(self) -> None:
-        """Refuse arguments that make no sense. Raises ValueError."""
-        check_arguments(self.arguments(), self.choices())
-
     def check_unchanged(self) -> None:
         """Refuse to answer for a model that other arguments would have made. Raises ValueError."""
         check_is_fitted(self, "state_")
-        self.check_arguments()
+        check_arguments(self.arguments(), self.choices())
         n_classes = self.n_classes or self.n_classes_
-        check_unchanged(self.fitted_with_, described_arguments(self.arguments() | {"n_classes": n_classes}))
+        check_unchanged(self.fitted_with_, fit_arguments(self.arguments() | {"n_classes": n_classes}))
 
     def _take_on(self, action: str, n_requested: int, successor: Successor, started: float) -> Receipt:
         """Take on a state, in one assignment, and say what has changed."""
-        fitted = hasattr(self, "state_")
-        hash_before, clusters_before = (self.state_hash(), self.state_.digests()) if fitted else ("", {})
+        before: dict[str, Any] = {"hash_before": "", "clusters_before": {}}
+        if hasattr(self, "state_"):
+            before = {"hash_before": self.state_hash(), "clusters_before": self.state_.digests()}
         self.state_, self.environment_ = successor.state, successor.work.environment
         self.__dict__.pop("receipt_", None)  # its hashes cover samples that may have left now
-        clusters_after = self.state_.digests()
-        return Receipt(
-            **vars(successor.work),
-            action=action,
-            n_requested=n_requested,
-            n_samples=len(self.state_),
-            clusters_removed=sorted(clusters_before.keys() - clusters_after.keys()),
-            hash_before=hash_before,
-            hash_after=self.state_hash(),
-            clusters_before=clusters_before,
-            clusters_after=clusters_after,
-            seconds=time.perf_counter() - started,
-        )
+        after: dict[str, Any] = {"hash_after": self.state_hash(), "clusters_after": self.state_.digests()}
+        removed = sorted(before["clusters_before"].keys() - after["clusters_after"].keys())
+        counts: dict[str, Any] = {"n_requested": n_requested, "n_samples": len(successor.state)}
+        changes = counts | before | after | vars(successor.work)
+        return Receipt(action=action, clusters_removed=removed, seconds=time.perf_counter() - started, **changes)

@@ -152,19 +152,19 @@ class Receipt(Work):
         n_requested: How many samples the request named.
         n_samples: How many samples are held after it.
         clusters_removed: The clusters that have no sample left, and so no model.
-        seconds: The time that the request took.
         hash_before: `state_hash()` before; empty for a fit.
         hash_after: `state_hash()` after.
         clusters_before: Every cluster's hash before, by number.
         clusters_after: Every cluster's hash after, by number.
+        seconds: The time that the request took.
     """
 
     action: str
     n_requested: int
     n_samples: int
     clusters_removed: list[int]
-    seconds: float
     hash_before: str
     hash_after: str
     clusters_before: dict[int, str]
     clusters_after: dict[int, str]
+    seconds: float
