@@ -1,6 +1,7 @@
 """A run beside its reference: equal, within, or different, with the rows; and what may become a reference."""
 
 import json
+import signal
 import subprocess
 import sys
 
@@ -252,8 +253,9 @@ def test_bad_calls_are_refused_before_anything_starts(arguments, changes, messag
     assert message in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("number", ["SIGINT", "SIGTERM"])
-def test_a_run_that_was_stopped_says_what_is_done_and_how_to_go_on(number, tmp_path):
+@pytest.mark.parametrize("number, background", [("SIGINT", False), ("SIGTERM", False), ("SIGTERM", True)])
+def test_a_run_that_was_stopped_says_what_is_done_and_how_to_go_on(number, background, tmp_path):
+    """A job in the background, whose shell ignores Ctrl-C for it, can be stopped, too."""
     program = f"""
 import os, signal, subprocess, threading
 from pathlib import Path
@@ -269,6 +271,11 @@ def popen(command, **options):
 subprocess.Popen = popen
 raise SystemExit(reproduce.main(["tiny", "--name", "x"]))
 """
-    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, cwd=PROJECT)
+    command = [sys.executable, "-c", program]
+    ignore = signal.signal(signal.SIGINT, signal.SIG_IGN if background else signal.default_int_handler)
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, cwd=PROJECT, timeout=30)  # not the sleep's 60 s
+    finally:
+        signal.signal(signal.SIGINT, ignore)
     assert done.returncode == 130, done.stderr
     assert "Stopped: 1 of 10 runs are done, and stay done; the same command goes on with the rest." in done.stdout

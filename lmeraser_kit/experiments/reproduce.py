@@ -59,20 +59,24 @@ def reproduce(profile: str, name: str, cores: int, changes: str, lock: int) -> i
     plan, root = planned_runs(profile, changes), run_folder(name)
     if name == profile and (yaml.safe_load(changes) or {}):
         raise ValueError(f"SET changes the profile {profile!r}, whose runs it would replace: give NAME=mine, too")
-    stopped = False
+    stopped, child = False, None
 
     def stop(*_) -> None:
         nonlocal stopped
         stopped = True
-        with contextlib.suppress(ProcessLookupError):  # it has ended
-            os.killpg(child.pid, signal.SIGINT)  # Snakemake and its runs are a group of their own: told once, by us
+        if child is not None:
+            with contextlib.suppress(ProcessLookupError):  # it has ended
+                os.killpg(child.pid, signal.SIGINT)  # Snakemake and its runs are a group of their own: told once, by us
 
     command = [sys.executable, "-m", "snakemake", "--snakefile", "workflow/Snakefile"]
     command += ["--config", f"profile={profile}", f"name={name}", "--cores", str(cores)]
     command += ["--keep-going", "--rerun-incomplete", "--nolock", "--quiet", "rules", "host", "reason"]
     environment = {**os.environ, "SET": changes}
-    child = subprocess.Popen(command, cwd=PROJECT, env=environment, start_new_session=True, pass_fds=[lock])
+    # A shell's background job ignores SIGINT, and would hand that down; with a handler here, the child has the default.
     before = [signal.signal(number, stop) for number in SIGNALS]
+    child = subprocess.Popen(command, cwd=PROJECT, env=environment, start_new_session=True, pass_fds=[lock])
+    if stopped:
+        stop()
     status = child.wait()
     for number, handler in zip(SIGNALS, before, strict=True):
         signal.signal(number, handler)
