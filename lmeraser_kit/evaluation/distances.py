@@ -43,13 +43,13 @@ def compare(
     """Everything about an unlearned model against the retrained one, from logits and labels of each of PARTS.
 
     Returns:
-        What `accuracies` gives for the unlearned model; AvgGap and ToW; KL and TV on the forget set.
+        What `accuracies` gives for the unlearned model; AvgGap and ToW; KL_nats (in nats) and TV on the forget set.
     """
     mine, theirs = accuracies(unlearned, labels), accuracies(retrained, labels)
     return mine | {
         "AvgGap": average_gap(mine, theirs),
         "ToW": tug_of_war(mine, theirs),
-        "KL": kl_divergence(retrained["forget"], unlearned["forget"]),
+        "KL_nats": kl_divergence(retrained["forget"], unlearned["forget"]),
         "TV": total_variation(retrained["forget"], unlearned["forget"]),
     }
 

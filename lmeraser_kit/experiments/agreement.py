@@ -24,7 +24,7 @@ import pandas as pd
 from lmeraser_kit.experiments.results import PROJECT, manifests, profile_file, run_folder, write_json
 
 REFERENCE = PROJECT / "results" / "reference"
-TIMED = re.compile("seconds|times_faster|^rate_")  # columns that a clock has made
+TIMED = re.compile("seconds|times_faster|^images_per_second")  # columns that a clock has made
 DEVIATIONS = 3  # a difference within so many root mean squares is within what another chip explains
 ROUNDING = 1e-12  # a share: sums of few numbers in another order
 SHOWN = 3  # rows that differ, of each table

@@ -56,14 +56,19 @@ def request_costs(frame: pd.DataFrame, retrain_cost: float, expected: float) -> 
     """What each request of a stream has cost, against the closed form and against retraining.
 
     Args:
-        frame: Columns request, sample_gradients, closed_form; one row a request.
+        frame: Columns request, sample_gradients, closed_form_sample_gradients; one row a request.
         retrain_cost: Sample gradients of retraining on everything.
         expected: Expected cost of a uniformly drawn request, in sample gradients.
     """
     figure, ax = plt.subplots(figsize=(11, 6))
     colour, marker = METHOD_STYLES["lmeraser"]
     ax.scatter(
-        frame["request"], frame["closed_form"], s=170, facecolors="none", edgecolors="black", label="closed form"
+        frame["request"],
+        frame["closed_form_sample_gradients"],
+        s=170,
+        facecolors="none",
+        edgecolors="black",
+        label="closed form",
     )
     ax.scatter(frame["request"], frame["sample_gradients"], s=60, color=colour, marker=marker, label="measured")
     ax.axhline(retrain_cost, color=METHOD_STYLES["one prompt"][0], linewidth=3, label="retraining everything")
@@ -217,11 +222,11 @@ def peers(frame: pd.DataFrame) -> Figure:
     """Exact and approximate methods: distance to retraining, and cost, of forgetting one set.
 
     Args:
-        frame: Columns method, kind (`exact` or `approximate`), KL, sample_gradients, gradients_of_one (for exact
-            methods), band_KL, retrain_gradients; one row a method (and seed).
+        frame: Columns method, kind (`exact` or `approximate`), KL_nats, sample_gradients, gradients_of_one (for exact
+            methods), band_KL_nats, retrain_gradients; one row a method (and seed).
     """
     order = list(dict.fromkeys(frame["method"]))
-    table = summarise(frame, ["method"], ["KL", "sample_gradients"]).set_index("method").loc[order]
+    table = summarise(frame, ["method"], ["KL_nats", "sample_gradients"]).set_index("method").loc[order]
     kind = frame.groupby("method")["kind"].first()
     one = frame.groupby("method")["gradients_of_one"].mean()
     figure, axes = plt.subplots(1, 2, figsize=(15, 0.5 * len(order) + 2), sharey=True)
@@ -229,14 +234,14 @@ def peers(frame: pd.DataFrame) -> Figure:
     for y, method in enumerate(order):
         approximate = kind[method] == "approximate"
         colour = "0.55" if approximate else style_of(method)[0]
-        for ax, name, least in zip(axes, ("KL", "sample_gradients"), (floor, 1), strict=True):
+        for ax, name, least in zip(axes, ("KL_nats", "sample_gradients"), (floor, 1), strict=True):
             value, interval = max(table.loc[method, f"{name}_mean"], least), table.loc[method, f"{name}_ci95"]
             error = None if np.isnan(interval) else [[min(interval, value - least)], [interval]]
             ax.errorbar(value, y, xerr=error, fmt="s" if approximate else "o", color=colour, markersize=10, capsize=5)
         axes[1].plot(one[method], y, "o", color=colour, markersize=11, fillstyle="none", markeredgewidth=2.5)
     axes[1].plot([], [], "o", color=NEUTRAL, markersize=10, label="whole set")
     axes[1].plot([], [], "o", color=NEUTRAL, markersize=11, fillstyle="none", markeredgewidth=2.5, label="one person")
-    axes[0].axvspan(floor / 2, frame["band_KL"].mean(), color="0.85", label="retraining against retraining")
+    axes[0].axvspan(floor / 2, frame["band_KL_nats"].mean(), color="0.85", label="retraining against retraining")
     axes[1].axvline(
         frame["retrain_gradients"].mean(), color=METHOD_STYLES["one prompt"][0], linewidth=3, label="retraining"
     )

@@ -23,11 +23,13 @@ def rates(frame: pd.DataFrame) -> Figure:
     """Samples per second, forward and backward, of each method in each precision.
 
     Args:
-        frame: Columns method, precision, rate; a row a turn.
+        frame: Columns method, precision, images_per_second; a row a turn.
     """
     figure, ax = plt.subplots(figsize=(10, 5))
     groups = (
-        frame.groupby(["precision", "method"], sort=False)["rate"].agg(["median", "min", "max"]).sort_values("median")
+        frame.groupby(["precision", "method"], sort=False)["images_per_second"]
+        .agg(["median", "min", "max"])
+        .sort_values("median")
     )
     for y, ((_, method), row) in enumerate(groups.iterrows()):
         error = [[row["median"] - row["min"]], [row["max"] - row["median"]]]
