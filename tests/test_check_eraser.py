@@ -191,6 +191,29 @@ class Diary(ClassMeans):
         return super().learn(samples, context)
 
 
+class Album(ClassMeans):
+    """Features are kept after deletion, as 64-bit numbers, in an object of the module."""
+
+    def learn(self, samples, context):
+        KEPT.rows = np.concatenate([KEPT.rows, context.features(samples).astype(np.float64)])
+        return super().learn(samples, context)
+
+
+class Kept:
+    def __init__(self):
+        self.rows = np.zeros((0, 32))
+
+
+KEPT = Kept()
+
+
+@pytest.fixture(autouse=True)
+def nothing_is_kept():
+    yield
+    SEEN.clear()
+    KEPT.rows = np.zeros((0, 32))
+
+
 class LooksAround(OwnPartition):
     """A cluster that depends on who else is routed."""
 
@@ -207,9 +230,10 @@ class LooksAround(OwnPartition):
         (HashClusters(3), GlobalNoise(), "learnt again, give other bits"),
         (HashClusters(3), SharedScaler(), "not those of a fit on the samples held"),
         (HashClusters(3), Diary(), "the learner's module still holds the uid of a sample that has left"),
+        (HashClusters(3), Album(), "the learner's module still holds the features of a sample that has left"),
         (LooksAround(), ClassMeans(), "assigned to another cluster when others are routed with it"),
     ],
-    ids=["global generator", "shared scaler", "kept", "looks around"],
+    ids=["global generator", "shared scaler", "uids kept", "features kept", "looks around"],
 )
 def test_a_leak_fails(partition, learner, failure, check, backbone):
     eraser = Eraser(backbone, partition, learner)

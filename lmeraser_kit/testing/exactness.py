@@ -15,11 +15,14 @@ import numpy as np
 import torch
 from sklearn.base import clone
 
+from lmeraser_kit.backbones.backbone import FEATURE_BATCH
 from lmeraser_kit.ground.hashing import described
+from lmeraser_kit.ground.samples import Samples
 from lmeraser_kit.learners.clusters import learn_cluster
 from lmeraser_kit.store import files
 from lmeraser_kit.store.store import Store
 from lmeraser_kit.testing.trial import Trial, fingerprint, same
+from lmeraser_kit.unlearning.base import BaseEraser
 
 
 def _parameters(trial: Trial) -> None:
@@ -108,22 +111,41 @@ def _everybody(trial: Trial) -> None:
 def _memory(trial: Trial) -> None:
     """Nothing of who has left is in the eraser, in the learner's class or in its module."""
     eraser = trial.fit(trial.before)
+    traces = traces_of(trial.before[trial.before.positions(trial.leaving)], eraser)
     eraser.forget(trial.leaving)
-    gone = trial.before[trial.before.positions(trial.leaving)]
     learner = eraser.choices().learner
     module = sys.modules.get(type(learner).__module__)
     places = {"the eraser": vars(eraser), "the learner": vars(learner)}
     places["the learner's class"] = {n: v for n, v in vars(type(learner)).items() if not callable(v)}
     if module is not None and not module.__name__.startswith("lmeraser_kit"):
-        places["the learner's module"] = {n: v for n, v in vars(module).items() if isinstance(v, (dict, list, set))}
-    traces = {"uid": [f"{uid}".encode() for uid in gone.uids], "hash": [d.tobytes() for d in gone.digests]}
-    traces |= {"pixels": [np.ascontiguousarray(image).tobytes() for image in gone.images]}
-    traces |= {"features": [row.tobytes() for row in eraser.backbone.features(np.asarray(gone.images))]}
+        own = {n: v for n, v in vars(module).items() if not n.startswith("__") and not callable(v)}
+        places["the learner's module"] = own
     for place, content in places.items():
         held = bytes_of({name: value for name, value in content.items() if name not in ("backbone", "public_")})
         for trace, pieces in traces.items():
             if any(piece in held for piece in pieces):
                 raise AssertionError(f"{place} still holds the {trace} of a sample that has left")
+
+
+def traces_of(samples: Samples, eraser: BaseEraser) -> dict[str, list[bytes]]:
+    """What tells that something was computed from samples, as bytes, by kind.
+
+    Args:
+        samples: The samples.
+        eraser: Fitted on them and others: a feature's last bits depend on the batch, and a batch on the cluster's size.
+    """
+    batches = {FEATURE_BATCH} | {n for n in eraser.sizes().values() if n < FEATURE_BATCH}
+    images, width = np.asarray(samples.images), eraser.backbone.n_features
+    stages = [row for n in batches for row in eraser.backbone.features(images, batch_size=n, layers=True)]
+    alone = [row for n in batches for row in eraser.backbone.features(images, batch_size=n)]
+    rows = [*alone, *stages, *(row[-width:] for row in stages)]
+    pixels = [np.ascontiguousarray(image) for image in images]
+    return {
+        "uid": [f"{uid}".encode() for uid in samples.uids],
+        "hash": [one.tobytes() for one in samples.digests],
+        "pixels": [image.astype(kind).tobytes() for image in pixels for kind in ("u1", "f4", "f8")],
+        "features": [row.astype(kind).tobytes() for row in rows for kind in ("f4", "f8")],
+    }
 
 
 def bytes_of(content: dict) -> bytes:
@@ -143,6 +165,7 @@ class _Killed(BaseException):
 
 def _store(trial: Trial) -> None:
     """A store of it, killed at random points and opened again, does what was recorded, and nothing else."""
+    traces = traces_of(trial.before[trial.before.positions(trial.leaving)], trial.fit(trial.before))
     with tempfile.TemporaryDirectory() as folder:
         for i in range(4):
             at = Path(folder) / str(i)
@@ -165,11 +188,11 @@ def _store(trial: Trial) -> None:
                     store.forget(trial.leaving)
                 same(fingerprint(store.eraser, trial.after), trial.expected("after"), "in a store")
                 store.verify()
-            gone = trial.before[trial.before.positions(trial.leaving)]
-            pieces = [*(d.tobytes() for d in gone.digests), *(np.ascontiguousarray(x).tobytes() for x in gone.images)]
             for path in (path for path in at.rglob("*") if path.is_file()):
-                if any(piece in path.read_bytes() for piece in pieces):
-                    raise AssertionError(f"{path.name} in the store still holds a sample that has left")
+                content = path.read_bytes()
+                for trace, pieces in traces.items():
+                    if any(piece in content for piece in pieces):
+                        raise AssertionError(f"{path.name} in the store still holds the {trace} of a deleted sample")
 
 
 @contextmanager
