@@ -1,8 +1,5 @@
 """Exactness is the product: what is left after any sequence of requests is, bit for bit, a fit on what remains."""
 
-import subprocess
-import sys
-
 import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -122,24 +119,6 @@ def test_order_and_batches_of_requests_do_not_matter(clusters, make_eraser, priv
     there_and_back.add(private[[7, 3]].without(private.uids[7]))
     there_and_back.forget(private.uids[3])
     assert by_batch.state_hash() == one_by_one.state_hash() == there_and_back.state_hash() == hash_before
-
-
-def test_the_result_does_not_depend_on_n_jobs_or_on_the_process(make_eraser, private, split, backbone, tmp_path):
-    expected = make_eraser().fit(private, public=split.public)
-    parallel = make_eraser(n_jobs=2).fit(private, public=split.public)
-    assert parallel.state_hash() == expected.state_hash()
-    assert parallel.forget(private.uids[:4]).hash_after == expected.forget(private.uids[:4]).hash_after
-    backbone.save(tmp_path / "b.safetensors")
-    program = f"""
-from lmeraser_kit import *
-split = load_dataset("digits", seed=0)
-eraser = LMEraser(Backbone.load({str(tmp_path / "b.safetensors")!r}), HierarchicalClusters(5),
-                  Recipe(epochs=2, shift=0.06), seed=3, verbose=False)
-eraser.fit(split.private[4:120], public=split.public)
-print(eraser.state_hash())
-"""
-    printed = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True).stdout
-    assert printed.strip() == expected.state_hash()
 
 
 def test_forgetting_touches_one_cluster_and_the_receipt_says_so(make_eraser, private, split):
