@@ -242,7 +242,7 @@ def test_a_leak_fails(partition, learner, failure, check, backbone):
 
 
 def test_a_failed_check_raises_with_the_report(check, backbone):
-    with pytest.raises(NotExactError, match="passed .*\n.*FAILED .*learnt again, give other bits"):
+    with pytest.raises(NotExactError, match=r"(?s)passed .*FAILED .*learnt again, give other bits"):
         check(Eraser(backbone, HashClusters(3), GlobalNoise()))
 
 

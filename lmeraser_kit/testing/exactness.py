@@ -118,7 +118,9 @@ def _memory(trial: Trial) -> None:
     places = {"the eraser": vars(eraser), "the learner": vars(learner)}
     places["the learner's class"] = {n: v for n, v in vars(type(learner)).items() if not callable(v)}
     if module is not None and not module.__name__.startswith("lmeraser_kit"):
-        own = {n: v for n, v in vars(module).items() if not n.startswith("__") and not callable(v)}
+        own = {n: v for n, v in vars(module).items() if not n.startswith("_") and not callable(v)}
+        if module.__name__ == "__main__":  # a notebook: the samples themselves are there
+            own = {n: v for n, v in own.items() if isinstance(v, (dict, list, set)) and n not in ("In", "Out")}
         places["the learner's module"] = own
     for place, content in places.items():
         held = bytes_of({name: value for name, value in content.items() if name not in ("backbone", "public_")})
