@@ -17,6 +17,9 @@ import yaml
 from packaging.requirements import Requirement
 from packaging.version import Version
 
+from lmeraser_kit.backbones import VITS
+from lmeraser_kit.data.inputs import EXPECTED, PAPER
+
 ROOT = Path(__file__).parents[1]
 NOTEBOOKS = sorted((ROOT / "notebooks").rglob("[!.]*.ipynb"))
 MODULES = sorted((ROOT / "lmeraser_kit").rglob("*.py"))
@@ -73,6 +76,21 @@ def test_every_dependency_of_the_environment_says_why():
 def test_no_file_names_an_index():
     for name in ("requirements.lock", "pyproject.toml", "environment.yml", "Makefile", ".ci/run"):
         assert not re.search(r"https?://|index-url|find-links|file:", (ROOT / name).read_text()), name
+
+
+def test_continuous_integration_runs_what_runs_here():
+    workflow = yaml.safe_load((ROOT / ".github" / "workflows" / "ci.yml").read_text())
+    steps = [step for job in workflow["jobs"].values() for step in job["steps"]]
+    assert [step["run"] for step in steps if "run" in step] == [".ci/run"]
+    python = [step["with"]["python-version"] for step in steps if "setup-python" in step.get("uses", "")]
+    assert python == ["3.11"]
+    assert (ROOT / ".ci" / "run").stat().st_mode & 0o111
+
+
+def test_hooks_before_a_commit_are_local_and_one_is_make_lint():
+    repos = yaml.safe_load((ROOT / ".pre-commit-config.yaml").read_text())["repos"]
+    assert [repo["repo"] for repo in repos] == ["local"]
+    assert "make lint" in [hook["entry"] for hook in repos[0]["hooks"]]
 
 
 def imported(path):
@@ -154,6 +172,24 @@ def test_notebooks_are_stripped_parameterised_and_short(path):
     assert lengths[len(lengths) // 2] <= 8 and lengths[-1] <= 20
 
 
+@pytest.mark.committed
+def test_every_dataset_and_every_named_backbone_is_in_the_tables_of_licences():
+    page = (ROOT / "data" / "README.md").read_text()
+    rows = [row for row in page.splitlines() if row.startswith("| `")]
+    assert all(len(row.strip("| ").split(" | ")) == 4 for row in rows)
+    used = {"digits", *EXPECTED, *PAPER, *VITS, *named_in_profiles()}
+    assert not {name for name in used if not any(f"`{name}`" in row for row in rows)}
+
+
+def named_in_profiles():
+    """The backbones and datasets that profiles name, without the side of the input and the rule of the split."""
+    for path in (ROOT / "workflow" / "config").glob("*.yaml"):
+        grids = yaml.safe_load(path.read_text())["notebooks"].values()
+        for grid in (g for several in grids for g in (several if isinstance(several, list) else [several])):
+            for value in (grid.get("backbone", []), grid.get("dataset", [])):
+                yield from (re.split("[@/]", name)[0] for name in (value if isinstance(value, list) else [value]))
+
+
 def rows_of_exact_methods():
     """The table of exact methods in docs/results.md, made of the committed tables."""
     peers = pd.read_csv(ROOT / "results" / "reference" / "quick" / "tables" / "peers.csv")
@@ -169,11 +205,3 @@ def test_the_documents_quote_the_reference():
     assert len(rows) >= 8
     for row in rows:
         assert row in page, row
-
-
-def test_the_public_workflow_runs_what_ci_runs():
-    workflow = yaml.safe_load((ROOT / ".github" / "workflows" / "ci.yml").read_text())
-    steps = [step.get("run") for job in workflow["jobs"].values() for step in job["steps"]]
-    assert ".ci/run" in steps and (ROOT / ".ci" / "run").is_file()
-    hooks = yaml.safe_load((ROOT / ".pre-commit-config.yaml").read_text())["repos"]
-    assert [repo["repo"] for repo in hooks] == ["local"] and "make lint" in [h["entry"] for h in hooks[0]["hooks"]]

@@ -34,7 +34,7 @@ print(lmeraser_kit.__file__, DATA, sep="\\n")
 
 @pytest.fixture(scope="module")
 def wheel(tmp_path_factory):
-    """A wheel of the files that git would commit, built without a network."""
+    """A wheel of a copy of the sources (a build leaves files beside them), made without a network."""
     source, folder = tmp_path_factory.mktemp("source"), tmp_path_factory.mktemp("wheel")
     for name in ("pyproject.toml", "README.md", "LICENSE"):
         shutil.copy(ROOT / name, source)
@@ -72,9 +72,9 @@ def outside(arguments, installed, folder):
 
 def test_the_wheel_has_the_package_and_its_types_and_nothing_else(wheel):
     inside = {name for name in zipfile.ZipFile(wheel).namelist() if ".dist-info/" not in name}
-    package = {str(path.relative_to(ROOT)) for path in files(ROOT / "lmeraser_kit")}
-    assert inside == package
-    assert "lmeraser_kit/py.typed" in inside and "lmeraser_kit/__init__.pyi" in inside
+    package = {path for path in files(ROOT / "lmeraser_kit") if path.suffix in (".py", ".pyi")}
+    assert inside == {str(path.relative_to(ROOT)) for path in package} | {"lmeraser_kit/py.typed"}
+    assert "lmeraser_kit/__init__.pyi" in inside
 
 
 def test_it_works_without_the_repository_and_writes_nothing_where_it_is_installed(installed, tmp_path):
