@@ -14,7 +14,8 @@ import os
 import re
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import TypeVar
+from types import EllipsisType
+from typing import Any, TypeVar
 
 import numpy as np
 
@@ -23,7 +24,7 @@ MOST_SEED = 2**63 - 1
 MOST_CLASSES = 10**6  # labels beyond are something else: prices, years, ids
 
 
-def whole(name: str, value: object, least: int = 1, most: int | None = None) -> int:
+def whole(name: str, value: Any, least: int = 1, most: int | None = None) -> int:
     """A whole number of a range, as an int.
 
     Args:
@@ -123,7 +124,9 @@ def as_array(name: str, value: object) -> np.ndarray:
         raise ValueError(f"{name} is no array ({type(error).__name__}: {error})") from error
 
 
-def array(name: str, value: object, *shape: int | str, inf: bool = False, empty: bool = False) -> np.ndarray:
+def array(
+    name: str, value: object, *shape: int | str | EllipsisType, inf: bool = False, empty: bool = False
+) -> np.ndarray:
     """An array of numbers.
 
     Args:
@@ -186,16 +189,16 @@ def class_labels(labels: object, n: int, n_classes: int | None = None, uids: Ite
         advice = "; of one row of scores a sample, take labels.argmax(axis=1)" if given.ndim == 2 else ""
         raise ValueError(f"labels have shape {given.shape}, expected one for each of the {n} samples{advice}")
     most = MOST_CLASSES if n_classes is None else n_classes
+    classes: Any = given
     if given.dtype.kind in "iuf":
         no_class = ~np.isfinite(given) | (given != np.floor(given))
         outside = (given < 0) | (given >= most)
-        found = given
     elif given.dtype.kind not in "OUTb":
         raise ValueError(f"labels are {given.dtype}, expected whole numbers, the indices of classes")
     else:
-        found = [_class_index(label, two=n_classes in (None, 2)) for label in given.tolist()]
-        no_class = np.array([label is None for label in found], dtype=bool)
-        outside = np.array([label is not None and not 0 <= label < most for label in found], dtype=bool)
+        classes = [_class_index(label, two=n_classes in (None, 2)) for label in given.tolist()]
+        no_class = np.array([label is None for label in classes], dtype=bool)
+        outside = np.array([label is not None and not 0 <= label < most for label in classes], dtype=bool)
     if no_class.any() or outside.any():
         i = np.flatnonzero(no_class | outside)[0]
         who = f"at position {i}" if uids is None else f"of uid {str(list(uids)[i])!r}"
@@ -203,7 +206,7 @@ def class_labels(labels: object, n: int, n_classes: int | None = None, uids: Ite
         if no_class[i]:
             raise ValueError(f"label {label!r:.80} {who}: labels are whole numbers, the indices of classes")
         raise ValueError(f"label {label} {who} is outside the range 0 to {most - 1}")
-    return np.asarray(found).astype(np.int64)
+    return np.asarray(classes).astype(np.int64)
 
 
 def names(name: str, values: object) -> list[str]:
@@ -227,7 +230,7 @@ def names(name: str, values: object) -> list[str]:
     return [str(value) for value in values]
 
 
-def _class_index(label: object, two: bool) -> int | None:
+def _class_index(label: Any, two: bool) -> int | None:
     """A label as an int; None if it names no class."""
     if isinstance(label, str):
         return int(label) if re.fullmatch(r"\s*[+-]?\d{1,18}\s*", label, re.ASCII) else None

@@ -249,7 +249,7 @@ def _u_lira_scores(unlearned: np.ndarray, retrained: np.ndarray) -> tuple[np.nda
     retrained = checks.array("retrained", retrained, "n_models", unlearned.shape[1])
     if min(len(unlearned), len(retrained)) < 4:
         raise ValueError(f"U-LiRA needs 4 models of each kind, and has {len(unlearned)} and {len(retrained)}")
-    scores = ([], [])
+    scores: tuple[list[np.ndarray], list[np.ndarray]] = ([], [])
     for fold in (0, 1):
         (m_in, s_in), (m_out, s_out) = ((x[fold::2].mean(axis=0), _spread(x[fold::2])) for x in (unlearned, retrained))
         for kept, models in zip(scores, (unlearned, retrained), strict=True):

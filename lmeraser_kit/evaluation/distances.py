@@ -8,6 +8,8 @@ Arrays of the wrong shape, NaN and labels that are no class raise ValueError, in
 
 from __future__ import annotations
 
+from types import EllipsisType
+
 import numpy as np
 from scipy.special import log_softmax, logsumexp
 
@@ -127,7 +129,7 @@ def klom(unlearned: np.ndarray, retrained: np.ndarray, bins: int = 20) -> np.nda
     return np.array(values)
 
 
-def _logits(name: str, logits: np.ndarray, *before: int) -> np.ndarray:
+def _logits(name: str, logits: np.ndarray, *before: int | EllipsisType) -> np.ndarray:
     logits = checks.array(name, logits, *before, "N", "n_classes", inf=True)
     most = logits.max(axis=-1)
     if (most == np.inf).any() or (most == -np.inf).any():

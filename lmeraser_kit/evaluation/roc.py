@@ -97,8 +97,8 @@ def canary_gap(before: np.ndarray, after: np.ndarray, never: np.ndarray) -> dict
     gaps = np.abs(checks.array("before", before, len(never)) - never)
     largest = np.abs(checks.array("after", after, len(never)) - never).max()
     low, high = np.clip(gaps.mean() + np.array([-1, 1]) * ci95(gaps), 0, 1).tolist()
-    before = {"before": float(gaps.mean()), "before_low": low, "before_high": high}
-    return before | {"after": float(largest), "canaries": len(never)}
+    shares = {"before": float(gaps.mean()), "before_low": low, "before_high": high}
+    return shares | {"after": float(largest), "canaries": len(never)}
 
 
 def auc(members: np.ndarray, others: np.ndarray) -> float:

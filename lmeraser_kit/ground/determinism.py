@@ -15,6 +15,7 @@ import platform
 from collections.abc import Iterator
 from importlib import metadata
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import scipy.linalg
@@ -29,6 +30,7 @@ from tqdm.auto import tqdm as lab_tqdm
 from lmeraser_kit import checks
 from lmeraser_kit.ground.hashing import digest
 
+FOR_DEBUGGING: Any = torch.utils.deterministic
 os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # read when CUDA starts; without it cuBLAS is not exact
 
 
@@ -74,13 +76,13 @@ def exact_arithmetic(threads: int) -> Iterator[None]:
         torch.backends.cudnn.allow_tf32,
         torch.get_float32_matmul_precision(),
         torch.get_num_threads(),
-        torch.utils.deterministic.fill_uninitialized_memory,
+        FOR_DEBUGGING.fill_uninitialized_memory,
     )
     torch.use_deterministic_algorithms(True)
     torch.backends.cudnn.benchmark = torch.backends.cudnn.allow_tf32 = False
     torch.set_float32_matmul_precision("highest")
     torch.set_num_threads(threads)
-    torch.utils.deterministic.fill_uninitialized_memory = False  # for finding bugs; it costs time and changes no result
+    FOR_DEBUGGING.fill_uninitialized_memory = False  # for finding bugs; it costs time and changes no result
     try:
         with sdpa_kernel([SDPBackend.FLASH_ATTENTION, SDPBackend.MATH]):  # memory-efficient attention is not exact
             yield
@@ -89,7 +91,7 @@ def exact_arithmetic(threads: int) -> Iterator[None]:
         torch.backends.cudnn.benchmark, torch.backends.cudnn.allow_tf32 = before[2:4]
         torch.set_float32_matmul_precision(before[4])
         torch.set_num_threads(before[5])
-        torch.utils.deterministic.fill_uninitialized_memory = before[6]
+        FOR_DEBUGGING.fill_uninitialized_memory = before[6]
 
 
 @contextlib.contextmanager
@@ -169,6 +171,7 @@ def probe(device: str, threads: int) -> str:
             z = F.conv2d(x[:, None], x[:, None, :5, :5].detach(), stride=2).softmax(-1)
             (y.sum() + z.square().sum()).backward()
             for tensor in (y, z, x.grad):
+                assert tensor is not None
                 hashed.update(tensor.detach().cpu().numpy().tobytes())
     return hashed.hexdigest()[:16]
 

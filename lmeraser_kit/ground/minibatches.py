@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 import sys
 from collections.abc import Callable, Iterable, Iterator
+from typing import Any
 
 import numpy as np
 import torch
@@ -116,14 +117,14 @@ def train(
         The mean loss over each epoch's samples.
     """
     checks.instance("optimiser", optimiser, torch.optim.Optimizer)
-    checks.instance("loss_of", loss_of, Callable)
+    checks.instance("loss_of", loss_of, Callable)  # type: ignore[arg-type]
     checks.array("keys", keys, "N")
     checks.whole("batch_size", batch_size), checks.whole("micro_batch", micro_batch)
-    epochs = list(checks.instance("epochs", epochs, Iterable)) if not hasattr(epochs, "__len__") else epochs
-    total = len(epochs) * math.ceil(len(keys) / batch_size)
+    numbered: Any = epochs if hasattr(epochs, "__len__") else list(checks.instance("epochs", epochs, Iterable))
+    total = len(numbered) * math.ceil(len(keys) / batch_size)
     schedule = torch.optim.lr_scheduler.LambdaLR(optimiser, lambda step: warmup_cosine(step, total, warmup))
     losses = []
-    for epoch in epochs:
+    for epoch in numbered:
         summed = []
         for rows, draws in minibatches(keys, seed, epoch, batch_size):
             optimiser.zero_grad()

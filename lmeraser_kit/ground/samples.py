@@ -8,7 +8,7 @@ that deleting one sample does not change a single draw of another.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Container, Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -195,7 +195,7 @@ def concatenate(parts: Iterable[Samples]) -> Samples:
     return together
 
 
-def named(uids, held: Container[str]) -> list[str]:
+def named(uids, held: Collection[str]) -> list[str]:
     """The uids that a request names, as a list of strings.
 
     Args:

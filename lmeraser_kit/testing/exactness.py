@@ -52,7 +52,7 @@ def _pure(trial: Trial) -> None:
 def _routing(trial: Trial) -> None:
     """A sample's cluster, and the votes on it, do not depend on who else is routed."""
     eraser = trial.fit(trial.before)
-    routing, asked = eraser.state_.routing, trial.before
+    routing, asked = eraser.state_.partition, trial.before
     features = eraser.backbone.features(np.asarray(asked.images)) if routing.uses_features else None
     assigned = np.asarray(routing.assign(features, asked.keys))
     if assigned.shape != (len(asked),) or assigned.dtype.kind not in "iu" or assigned.min() < 0:
@@ -200,7 +200,7 @@ def _store(trial: Trial) -> None:
 @contextmanager
 def _killed_after(n: int) -> Iterator[list[bool]]:
     """The n-th file that is put in place, or flushed folder, is the last thing that happens."""
-    calls, killed = 0, []
+    calls, killed = 0, list[bool]()
     real = files.flush_folder
 
     def counted(path: Path) -> None:

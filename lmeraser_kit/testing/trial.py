@@ -22,7 +22,7 @@ class Trial:
     def __init__(self, eraser: BaseEraser, private: Samples, public: Samples | None, rng: np.random.Generator):
         self.eraser, self.public, self.rng = eraser, public, rng
         names = [f"name-of-sample-{i:07d}" for i in range(len(private))]  # they are searched for, so none is short
-        private = Samples(np.asarray(private.images), private.labels, names, private.n_classes)
+        private = Samples(np.asarray(private.images), private.labels, np.array(names), private.n_classes)
         order = rng.permutation(len(private))
         n = len(private) // 6
         self.coming, self.before = private[order[:n]], private[order[n:]]
