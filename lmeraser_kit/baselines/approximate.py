@@ -230,13 +230,14 @@ def relearn_steps(task: UnlearningTask, parameters: Parameters, accuracy: float,
     optimiser, steps = task.optimiser(parameters, 1.0), 0
     labels = task.forget.labels.cpu().numpy()
     with exact_arithmetic(task.eraser.threads):
-        for epoch in itertools.count():
-            for inputs, targets in task.forget.batches(task.seed, epoch):
-                predicted = task.predict(parameters, task.forget).argmax(axis=1)
-                if steps >= most or (predicted == labels).mean() >= accuracy:
-                    return steps
-                _step(optimiser, F.cross_entropy(task.logits(parameters, inputs), targets))
-                steps += 1
+        batches = (batch for epoch in itertools.count() for batch in task.forget.batches(task.seed, epoch))
+        for inputs, targets in batches:
+            predicted = task.predict(parameters, task.forget).argmax(axis=1)
+            if steps >= most or (predicted == labels).mean() >= accuracy:
+                break
+            _step(optimiser, F.cross_entropy(task.logits(parameters, inputs), targets))
+            steps += 1
+    return steps
 
 
 def _step(optimiser: torch.optim.Optimizer, loss: torch.Tensor) -> None:

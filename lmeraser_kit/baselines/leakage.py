@@ -62,7 +62,7 @@ class LeakyEraser(LMEraser):
         """The usual ones, with the leaky learner."""
         choices = super().choices()
         if "_learner" not in self.__dict__:
-            self._learner = self.leaky(choices.learner.recipe)
+            self._learner = self.leaky(self.arguments()["recipe"])
         return replace(choices, learner=self._learner)
 
     def rebuild(self) -> Rebuild:
@@ -153,7 +153,7 @@ class KeptPrototypes(LeakyEraser):
     def choices(self) -> Choices:
         """Prototypes that are fitted once."""
         choices = super().choices()
-        kept = HierarchicalClusters(**choices.partition.get_params() | {"fit_on": "private-once"})
+        kept = HierarchicalClusters(**self.arguments()["clusters"].get_params() | {"fit_on": "private-once"})
         return replace(choices, partition=kept)
 
 
@@ -173,7 +173,7 @@ class PooledStopping(PromptTuning):
             models = [learner.learn(part, self.context)[0] for part in parts]
             logits = [features @ model["weight"].T + model["bias"] for model in models]
             accuracies[epochs] = np.mean([each.argmax(1) == self.validation.labels for each in logits])
-        self.epochs = max(accuracies, key=accuracies.get) if accuracies else 0
+        self.epochs = max(accuracies, key=lambda epochs: accuracies[epochs]) if accuracies else 0
 
     def learn_slice(self, samples: Samples, context: Context, start: Arrays | None, r: int) -> Learnt:
         """Tune for so long."""

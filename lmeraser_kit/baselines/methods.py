@@ -11,6 +11,7 @@ import math
 from collections.abc import Callable, Iterable
 from dataclasses import replace
 from functools import partial
+from typing import Any
 
 import numpy as np
 from sklearn.linear_model import LogisticRegression
@@ -42,7 +43,7 @@ def _even(softness: float = 0.0) -> Callable:
 
 
 # name: (estimator, partition for a number of clusters, what is changed in the recipe)
-METHODS = {
+METHODS: dict[str, tuple[Callable[..., BaseEraser], Callable, dict[str, Any]]] = {
     # a prompt and a head per cluster, routed by public prototypes; then clusters larger than N / K divided
     "lmeraser": (LMEraser, HierarchicalClusters, {}),
     "divided clusters": (LMEraser, _divided("features"), {}),

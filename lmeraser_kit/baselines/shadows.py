@@ -32,6 +32,8 @@ from lmeraser_kit.unlearning.base import BaseEraser
 class CachedFeatures(Backbone):
     """A backbone that computes an image's features once. For attackers alone: it forgets nobody."""
 
+    cached: dict
+
     def __init__(self, backbone: Backbone):
         self.__dict__.update(backbone.__dict__, cached={})
 
@@ -45,7 +47,7 @@ class CachedFeatures(Backbone):
         show_progress: bool = False,
         batch_size: int = FEATURE_BATCH,
         layers: bool = False,
-        uids: Sequence[str] | None = None,
+        uids: Sequence[str] | np.ndarray | None = None,
     ) -> np.ndarray:
         """As for `Backbone`, always in its usual batches."""
         pixels = [(layers, image.shape, image.tobytes()) for image in images]
@@ -181,5 +183,5 @@ def _log_probabilities(eraser: BaseEraser, samples: Samples) -> np.ndarray:
 
 def _npz(arrays: dict[str, np.ndarray]) -> bytes:
     buffer = io.BytesIO()
-    np.savez(buffer, **arrays)
+    np.savez(buffer, **arrays)  # type: ignore[arg-type]
     return buffer.getvalue()

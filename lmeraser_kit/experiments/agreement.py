@@ -17,6 +17,7 @@ import sys
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -28,8 +29,8 @@ TIMED = re.compile("seconds|times_faster|^images_per_second")  # columns that a 
 DEVIATIONS = 3  # a difference within so many root mean squares is within what another chip explains
 ROUNDING = 1e-12  # a share: sums of few numbers in another order
 SHOWN = 3  # rows that differ, of each table
-PLACES = ("chip", "device", "blas", "probe", "probe_numpy", "threads", "torch", "numpy", "scipy", "scikit-learn", "kit")
-PLACES += ("cores",)  # times depend on it, and nothing else
+WHERE = ("chip", "device", "blas", "probe", "probe_numpy", "threads", "torch", "numpy", "scipy", "scikit-learn", "kit")
+PLACES = (*WHERE, "cores")  # times depend on the last, and nothing else
 
 
 @dataclass(frozen=True)
@@ -90,7 +91,7 @@ def _by_key(table: pd.DataFrame) -> pd.DataFrame:
     return table.drop(columns=keys).set_axis(pd.Index(index, dtype=object))
 
 
-def _difference(mine: object, reference: object) -> float:
+def _difference(mine: Any, reference: Any) -> float:
     numeric = [
         isinstance(x, (int, float, np.number)) and not isinstance(x, (bool, np.bool_)) for x in (mine, reference)
     ]

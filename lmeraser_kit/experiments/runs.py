@@ -22,13 +22,14 @@ import sys
 import time
 from importlib import metadata
 from pathlib import Path
+from typing import Any
 
 from lmeraser_kit.experiments.extras import need
 
 need("batch", __name__)
 
 # jsonschema would build a grammar of URIs that no notebook needs; it takes seconds in every process.
-sys.modules.setdefault("rfc3987_syntax", None)
+sys.modules.setdefault("rfc3987_syntax", None)  # type: ignore[arg-type]
 
 import nbformat
 import papermill
@@ -39,7 +40,7 @@ from papermill.exceptions import PapermillExecutionError
 from lmeraser_kit.data.inputs import input_digests
 from lmeraser_kit.experiments.results import NOTEBOOKS, PROJECT, read_json, write_json
 
-TYPES = {"int": int, "float": (int, float), "str": str, "bool": bool, "list": list}
+TYPES: dict[str, Any] = {"int": int, "float": (int, float), "str": str, "bool": bool, "list": list}
 VERSIONS = ("lmeraser-kit", "torch", "torchvision", "timm", "numpy", "scikit-learn", "papermill")
 PARAMETERS = "params.yaml"  # its name marks a run's folder
 KERNEL_STARTS = 3  # parallel kernels now and then collide on a port, or die at their start
@@ -130,7 +131,9 @@ def changed(profile: dict, values: dict) -> dict:
     """
     if not isinstance(values, dict):
         raise ValueError(f"changes are {values!r}, expected names and values, such as {{seed: [0]}}")
-    notebooks, used, everything = {}, set(), set()
+    notebooks: dict[str, Any] = {}
+    used: set[str] = set()
+    everything: set[str] = set()
     for notebook, grids in (profile.get("notebooks") or {}).items():
         known = papermill.inspect_notebook(str(NOTEBOOKS / f"{notebook}.ipynb"))
         mine = {name: value for name, value in values.items() if name in known}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from typing import Any
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -60,6 +61,7 @@ def epsilons(groups: dict[str, np.ndarray]) -> Figure:
     for name, values in groups.items():
         x = np.sort(np.minimum(values, 2 * most))
         share = np.arange(len(x), -1, -1) / len(x)  # at least so much; 0 beyond the last
+        style: dict[str, Any]
         if name == "retrained":
             style = {"color": "0.8", "linewidth": 12, "zorder": 1}
         elif name in METHOD_STYLES:

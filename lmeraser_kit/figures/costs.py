@@ -74,7 +74,7 @@ def request_costs(frame: pd.DataFrame, retrain_cost: float, expected: float) -> 
     ax.axhline(retrain_cost, color=METHOD_STYLES["one prompt"][0], linewidth=3, label="retraining everything")
     ax.axhline(expected, color=NEUTRAL, linestyle="--", linewidth=2, label="expected, (Σn²/N - 1) x epochs")
     ax.set_yscale("log")
-    ax.xaxis.get_major_locator().set_params(integer=True)
+    ax.xaxis.get_major_locator().set_params(integer=True)  # type: ignore[call-arg]
     ax.set(xlabel="request", ylabel="sample gradients", title="Forgetting one image tunes one cluster")
     ax.legend(loc="center left", bbox_to_anchor=(1.01, 0.5))
     return figure
@@ -95,7 +95,7 @@ def accuracy_stream(frame: pd.DataFrame, fresh_accuracy: float) -> Figure:
         frame["request"].iloc[-1], fresh_accuracy, s=350, facecolors="none", edgecolors="black", linewidths=2.5,
         label="fresh fit on what remains", zorder=3,
     )  # fmt: skip
-    ax.xaxis.get_major_locator().set_params(integer=True)
+    ax.xaxis.get_major_locator().set_params(integer=True)  # type: ignore[call-arg]
     ax.set(xlabel="requests so far", ylabel="test accuracy (share)", title="Accuracy while people leave")
     ax.margins(y=0.4)
     ax.legend()

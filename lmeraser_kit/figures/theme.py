@@ -96,7 +96,15 @@ def feature_map(points: np.ndarray, groups: np.ndarray, group: str) -> Figure:
     offset = 0.055 * np.ptp(points[:, 1])
     for i, name in enumerate(np.unique(groups)):
         inside, colour = points[groups == name], _COLOURS[i % len(_COLOURS)]
-        ax.scatter(*inside.T, s=30, color=colour, marker="o^sDv"[i // len(_COLOURS) % 5], alpha=0.7, linewidths=0)
+        ax.scatter(
+            inside[:, 0],
+            inside[:, 1],
+            s=30,
+            color=colour,
+            marker="o^sDv"[i // len(_COLOURS) % 5],
+            alpha=0.7,
+            linewidths=0,
+        )
         x, y = inside[np.linalg.norm(inside - np.median(inside, axis=0), axis=1).argmin()]
         ax.text(x, y + offset, str(name), weight="bold", color=colour, ha="center", va="center")
     ax.set(xlabel="t-SNE 1 (no unit)", ylabel="t-SNE 2 (no unit)", title=f"Features of private images, by {group}")
