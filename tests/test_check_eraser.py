@@ -208,10 +208,38 @@ KEPT = Kept()
 
 
 @pytest.fixture(autouse=True)
-def nothing_is_kept():
+def nothing_is_kept_from_test_to_test():
     yield
     SEEN.clear()
+    FIRST.clear()
+    Peak.peak = 0.0
     KEPT.rows = np.zeros((0, 32))
+
+
+class Peak(ClassMeans):
+    """The largest feature so far scales all others: a number in the class."""
+
+    peak = 0.0
+
+    def learn(self, samples, context):
+        learnt, cost = super().learn(samples, context)
+        Peak.peak = max(Peak.peak, float(np.abs(context.features(samples)).max()))
+        return learnt | {"sums": learnt["sums"] / Peak.peak}, cost
+
+
+FIRST = {}
+
+
+class FirstMean(ClassMeans):
+    """The mean of the first cluster that was ever learnt moves all predictions; what is learnt is clean."""
+
+    def learn(self, samples, context):
+        FIRST.setdefault("mean", context.features(samples).mean(axis=0))
+        return super().learn(samples, context)
+
+    def predict_proba(self, learnt, samples, context):
+        share = 1 / (1 + np.square(context.features(samples) - FIRST["mean"]).sum(axis=1, keepdims=True))
+        return super().predict_proba(learnt, samples, context) * (1 - share) + share / samples.n_classes
 
 
 class LooksAround(OwnPartition):
@@ -229,11 +257,13 @@ class LooksAround(OwnPartition):
     [
         (HashClusters(3), GlobalNoise(), "learnt again, give other bits"),
         (HashClusters(3), SharedScaler(), "not those of a fit on the samples held"),
-        (HashClusters(3), Diary(), "the learner's module still holds the uid of a sample that has left"),
-        (HashClusters(3), Album(), "the learner's module still holds the features of a sample that has left"),
+        (HashClusters(3), Diary(), "SEEN of the learner's module still holds the uid of a sample that has left"),
+        (HashClusters(3), Album(), "KEPT of the learner's module still holds the features of a sample that has left"),
+        (HashClusters(3), Peak(), "learning has changed Peak.peak"),
+        (HashClusters(3), FirstMean(), "learning has changed FIRST of the learner's module"),
         (LooksAround(), ClassMeans(), "assigned to another cluster when others are routed with it"),
     ],
-    ids=["global generator", "shared scaler", "uids kept", "features kept", "looks around"],
+    ids=["global generator", "shared scaler", "uids kept", "features kept", "peak", "first mean", "looks around"],
 )
 def test_a_leak_fails(partition, learner, failure, check, backbone):
     results = check(Eraser(backbone, partition, learner), raises=False)

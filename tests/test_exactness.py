@@ -134,6 +134,7 @@ def test_forgetting_touches_one_cluster_and_the_receipt_says_so(make_eraser, pri
     assert receipt.hash_before != receipt.hash_after == eraser.state_hash()
     assert receipt.environment["threads"] == 1
     assert uid not in repr(receipt) and not hasattr(eraser, "receipt_")
+    assert str(receipt).startswith(f"forget 1: 119 samples held, 1 of {len(size)} clusters learnt, ")
 
 
 def test_only_a_fitted_eraser_forgets_and_adds(make_eraser, private):

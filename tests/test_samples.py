@@ -120,3 +120,11 @@ def test_a_bad_dataset_is_refused(tmp_path):
     np.savez(tmp_path / "bare.npz", images=np.zeros((3, 1, 4, 4), np.uint8))
     with pytest.raises(ValueError, match=r"expected images \(N, C, H, W\), labels"):
         load_dataset("bare", root=tmp_path)
+
+
+def test_a_files_name_without_its_folder_is_told_what_it_may_be(private):
+    samples = Samples(private.images[:2], private.labels[:2], ["pets-cat/tom.jpg", "pets-dog/rex.jpg"], 10)
+    with pytest.raises(ValueError, match=r"unknown uid 'tom\.jpg'.*Did you mean 'pets-cat/tom\.jpg'\?"):
+        samples.without("tom.jpg")
+    with pytest.raises(ValueError, match=r"no list of forgotten uids is kept\)$"):
+        samples.without("om.jpg")

@@ -208,9 +208,11 @@ def named(uids, held: Collection[str]) -> list[str]:
     uids = checks.names("uids", uids.uids if isinstance(uids, Samples) else uids)
     for uid in uids:
         if uid not in held:
+            longer = next((one for one in held if one.endswith(f"/{uid}")), None)  # a file's name, without its folder
             raise ValueError(
                 f"unknown uid {uid!r}: not among the {len(held)} samples held. It was never added, or has been "
-                "forgotten already, or a recorded request forgets it (no list of forgotten uids is kept)"
+                "forgotten already, or a store's recorded request forgets it (no list of forgotten uids is kept)"
+                + (f". Did you mean {longer!r}?" if longer else "")
             )
     if len(set(uids)) < len(uids):
         raise ValueError(f"uid {str(_repeated(np.array(uids)))!r} is named twice in one request")

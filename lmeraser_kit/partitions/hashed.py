@@ -32,7 +32,10 @@ class HashClusters(OwnPartition):
         checks.whole("n_clusters", self.n_clusters)
         checks.choice("vote", self.vote, ("mean", "majority"))
         if self.n_clusters > checks.whole("n_samples", n_samples, 0) > 0:
-            warnings.warn(f"{self.n_clusters} shards for {n_samples} samples: some will be empty", stacklevel=3)
+            warnings.warn(
+                f"{self.n_clusters} shards for {n_samples} samples: some will be empty; HashClusters(n) has n",
+                stacklevel=3,
+            )
 
     def assign(self, features: np.ndarray | None, keys: np.ndarray) -> np.ndarray:
         """The shard of each sample, (N,) int."""

@@ -59,7 +59,9 @@ def check_eraser(
     verbose: bool = True,
     raises: bool = True,
 ) -> list[Check]:
-    """Try whether an eraser forgets exactly.
+    """Try whether an eraser forgets exactly; it takes about half a minute for small parts.
+
+    Call it in a new process, before anything is fitted: what a class has kept before cannot be told from its code.
 
     Args:
         eraser: Unfitted; it is left as it is.

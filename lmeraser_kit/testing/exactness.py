@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import pickle
-import sys
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -15,14 +13,12 @@ import numpy as np
 import torch
 from sklearn.base import clone
 
-from lmeraser_kit.backbones.backbone import FEATURE_BATCH
 from lmeraser_kit.ground.hashing import described
-from lmeraser_kit.ground.samples import Samples
 from lmeraser_kit.learners.clusters import learn_cluster
 from lmeraser_kit.store import files
 from lmeraser_kit.store.store import Store
+from lmeraser_kit.testing.residue import bytes_of, kept_outside, traces_of
 from lmeraser_kit.testing.trial import Trial, fingerprint, same
-from lmeraser_kit.unlearning.base import BaseEraser
 
 
 def _parameters(trial: Trial) -> None:
@@ -109,56 +105,20 @@ def _everybody(trial: Trial) -> None:
 
 
 def _memory(trial: Trial) -> None:
-    """Nothing of who has left is in the eraser, in the learner's class or in its module."""
+    """Nothing of a deleted sample is in the eraser, its parts' classes or modules; learning changes nothing there."""
     eraser = trial.fit(trial.before)
     traces = traces_of(trial.before[trial.before.positions(trial.leaving)], eraser)
     eraser.forget(trial.leaving)
-    learner = eraser.choices().learner
-    module = sys.modules.get(type(learner).__module__)
-    places = {"the eraser": vars(eraser), "the learner": vars(learner)}
-    places["the learner's class"] = {n: v for n, v in vars(type(learner)).items() if not callable(v)}
-    if module is not None and not module.__name__.startswith("lmeraser_kit"):
-        own = {n: v for n, v in vars(module).items() if not n.startswith("_") and not callable(v)}
-        if module.__name__ == "__main__":  # a notebook: the samples themselves are there
-            own = {n: v for n, v in own.items() if isinstance(v, (dict, list, set)) and n not in ("In", "Out")}
-        places["the learner's module"] = own
-    for place, content in places.items():
-        held = bytes_of({name: value for name, value in content.items() if name not in ("backbone", "public_")})
+    inside = {n: bytes_of(v) for n, v in vars(eraser).items() if n not in ("backbone", "public_")}
+    inside |= {f"the learner's {n}": bytes_of(v) for n, v in vars(eraser.choices().learner).items()}
+    outside = kept_outside(eraser)
+    for place, held in (inside | outside).items():
         for trace, pieces in traces.items():
             if any(piece in held for piece in pieces):
                 raise AssertionError(f"{place} still holds the {trace} of a sample that has left")
-
-
-def traces_of(samples: Samples, eraser: BaseEraser) -> dict[str, list[bytes]]:
-    """What tells that something was computed from samples, as bytes, by kind.
-
-    Args:
-        samples: The samples.
-        eraser: Fitted on them and others: a feature's last bits depend on the batch, and a batch on the cluster's size.
-    """
-    batches = {FEATURE_BATCH} | {n for n in eraser.sizes().values() if n < FEATURE_BATCH}
-    images, width = np.asarray(samples.images), eraser.backbone.n_features
-    stages = [row for n in batches for row in eraser.backbone.features(images, batch_size=n, layers=True)]
-    alone = [row for n in batches for row in eraser.backbone.features(images, batch_size=n)]
-    rows = [*alone, *stages, *(row[-width:] for row in stages)]
-    pixels = [np.ascontiguousarray(image) for image in images]
-    return {
-        "uid": [f"{uid}".encode() for uid in samples.uids],
-        "hash": [one.tobytes() for one in samples.digests],
-        "pixels": [image.astype(kind).tobytes() for image in pixels for kind in ("u1", "f4", "f8")],
-        "features": [row.astype(kind).tobytes() for row in rows for kind in ("f4", "f8")],
-    }
-
-
-def bytes_of(content: dict) -> bytes:
-    """Everything in it that can be pickled, as bytes."""
-    pieces = []
-    for value in content.values():
-        try:
-            pieces.append(pickle.dumps(value))
-        except Exception:  # locks, modules, open files: they hold no sample
-            pieces.append(repr(value).encode())
-    return b"\0".join(pieces)
+    changed = [place for place, held in outside.items() if held != trial.outside.get(place)]
+    if changed:
+        raise AssertionError(f"learning has changed {', '.join(changed)}: what is kept there outlives a deletion")
 
 
 class _Killed(BaseException):
@@ -219,8 +179,8 @@ def _killed_after(n: int) -> Iterator[list[bool]]:
 
 CHECKS: tuple[Callable[[Trial], None], ...] = (
     _parameters,
+    _forgetting,  # before anything is learnt here, so that the other process starts with nothing
     _pure,
-    _forgetting,
     _routing,
     _sequences,
     _processes,

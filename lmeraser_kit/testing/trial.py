@@ -13,6 +13,7 @@ from sklearn.base import clone
 
 from lmeraser_kit.ground.hashing import digest
 from lmeraser_kit.ground.samples import Samples
+from lmeraser_kit.testing.residue import kept_outside
 from lmeraser_kit.unlearning.base import BaseEraser
 
 
@@ -28,6 +29,7 @@ class Trial:
         self.coming, self.before = private[order[:n]], private[order[n:]]
         self.leaving = self.before.uids[:n].tolist()
         self.after = self.before.without(self.leaving)
+        self.outside = kept_outside(eraser)  # before anything is learnt
         self._expected: dict[str, str] = {}
 
     def fresh(self) -> BaseEraser:

@@ -168,3 +168,8 @@ class Receipt(Work):
     clusters_before: dict[int, str]
     clusters_after: dict[int, str]
     seconds: float
+
+    def __str__(self) -> str:
+        learnt = f"{len(self.clusters_tuned)} of {len(self.clusters_after)} clusters learnt"
+        held = f"{self.action} {self.n_requested}: {self.n_samples} samples held, {learnt}"
+        return f"{held}, {self.sample_gradients} sample gradients, {self.seconds:.2f} s, exact: {self.exact}"
