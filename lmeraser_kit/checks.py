@@ -226,7 +226,8 @@ def names(name: str, values: object) -> list[str]:
     values = list(values)
     for value in values:
         if not isinstance(value, (str, numbers.Integral)) or isinstance(value, bool) or value == "":
-            raise ValueError(f"uid {value!r:.80} is no name, expected a string (not empty) or a whole number")
+            hint = ": of a mask, take uids[mask]" if isinstance(value, (bool, np.bool_)) else ""
+            raise ValueError(f"uid {value!r:.80} is no name, expected a string (not empty) or a whole number{hint}")
     return [str(value) for value in values]
 
 

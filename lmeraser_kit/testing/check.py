@@ -83,7 +83,9 @@ def check_eraser(
         raise ValueError(f"private has {len(private)} samples, expected {LEAST} at least: groups leave and come back")
     trial = Trial(clone(eraser).set_params(verbose=False), private, public, np.random.default_rng(checks.seed(seed)))
     results = []
-    for check in progress(CHECKS, desc="checks", unit="check", disable=not verbose):
+    bar = progress(CHECKS, unit="check", disable=not verbose)
+    for check in bar:
+        bar.set_description(check.__name__.strip("_"))
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", UserWarning)
             try:
@@ -92,8 +94,8 @@ def check_eraser(
             except Exception as error:
                 failure = f"{type(error).__name__}: {error}"
         results.append(Check(check.__doc__.splitlines()[0].rstrip("."), failure))
-    if verbose:
-        print(*results, sep="\n")
     if raises and any(check.failure for check in results):
         raise NotExactError(results)
+    if verbose:
+        print(*results, sep="\n")
     return results
