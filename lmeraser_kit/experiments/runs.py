@@ -131,9 +131,7 @@ def changed(profile: dict, values: dict) -> dict:
     """
     if not isinstance(values, dict):
         raise ValueError(f"changes are {values!r}, expected names and values, such as {{seed: [0]}}")
-    notebooks: dict[str, Any] = {}
-    used: set[str] = set()
-    everything: set[str] = set()
+    notebooks, used, everything = dict[str, Any](), set[str](), set[str]()
     for notebook, grids in (profile.get("notebooks") or {}).items():
         known = papermill.inspect_notebook(str(NOTEBOOKS / f"{notebook}.ipynb"))
         mine = {name: value for name, value in values.items() if name in known}
