@@ -373,7 +373,7 @@ def test_kept_shadow_logits_are_found_again(what, models_fitted):
     assert count(**SAME[what](first)) == 0
 
 
-def test_shadow_models_of_ones_own_are_kept_by_what_they_are_made_with(models_fitted):
+def test_shadow_models_of_ones_own_are_kept_by_their_arguments(models_fitted):
     _, count = models_fitted
 
     def one_shard(backbone, n_clusters, recipe, **options):

@@ -208,7 +208,7 @@ def pick_device(device: str = "auto") -> torch.device:
         try:
             chosen = torch.device(device)
             torch.empty(0, device=chosen)
-        except (RuntimeError, TypeError, AssertionError, NotImplementedError) as error:
+        except (RuntimeError, TypeError, AssertionError, NotImplementedError) as error:  # a build without CUDA asserts
             first = str(error).splitlines()[0]
             raise ValueError(f"device is {device!r}, expected auto, cpu, cuda, cuda:0, mps, ...: {first}") from error
         return chosen
