@@ -75,7 +75,7 @@ def name_of(architecture: Architecture) -> str:
 
 
 def code_digest_of(module: torch.nn.Module) -> str:
-    """A hash of the compiled code of a module and its parts, and of the settings that they keep, in hex; not of weights.
+    """A hash of the compiled code of a module and its parts, and of their settings, in hex; not of the weights.
 
     Of PyTorch's, torchvision's and timm's parts only the settings count: their versions are in the environment. Code
     that the module calls outside its classes is not seen.
