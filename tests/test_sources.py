@@ -18,7 +18,7 @@ from PIL import Image
 from lmeraser_kit import load_dataset
 from lmeraser_kit.data import image_files
 from lmeraser_kit.data.datasets import Split
-from lmeraser_kit.data.image_files import read_image
+from lmeraser_kit.data.image_files import read_image, read_images
 from lmeraser_kit.data.inputs import EXPECTED, data_files
 from lmeraser_kit.data.readers import N_CLASSES, read_source
 
@@ -38,6 +38,7 @@ def no_network(monkeypatch):
 def test_published_formats_are_read_and_split(name, tmp_path):
     stand_ins.WRITERS[name](tmp_path)
     source, split = read_source(name, tmp_path), load_dataset(name, root=tmp_path)
+    assert len(split.classes) == (N_CLASSES[name] if name != "gtsrb" else 0)  # whose signs have numbers only
     assert source.train.n_classes == source.test.n_classes == split.private.n_classes == N_CLASSES[name]
     assert source.train.images.dtype == np.uint8 and source.train.images.shape[1] == (1 if "mnist" in name else 3)
     for c in range(10):  # the class decides the colour: labels and channels are where they belong
@@ -115,7 +116,15 @@ def test_folders_of_images(tmp_path):
     samples = read_source("shapes", tmp_path).train
     assert samples.images.shape == (30, 3, 224, 224) and samples.n_classes == 3
     assert samples.uids[0] == "shapes-class-0/" + sorted(p.name for p in (tmp_path / "shapes" / "class-0").iterdir())[0]
-    assert len(load_dataset("shapes", root=tmp_path).private) > 0
+    split = load_dataset("shapes", root=tmp_path)
+    assert len(split.private) > 0 and split.take(test=1).classes == ("class-0", "class-1", "class-2")
+    names = [uid.removeprefix("shapes-") for uid in split.test.uids[:2].tolist()]
+    assert np.array_equal(read_images([tmp_path / "shapes" / name for name in names]), split.test.images[:2])
+    assert read_images(str(tmp_path / "shapes" / names[0]), side=8).shape == (1, 3, 8, 8)
+    with pytest.raises(ValueError, match=r"missing.png is no readable image"):
+        read_images(tmp_path / "missing.png")
+    with pytest.raises(ValueError, match=r"is a path: give the dataset's name .* and as root the folder it lies in"):
+        load_dataset(f"{tmp_path.name}/shapes", root=tmp_path)
     (tmp_path / "shapes" / "class-1" / "torn.png").write_bytes(b"\x89PNG, and then nothing")
     with pytest.raises(ValueError, match=r"torn.png is no readable image"):
         read_source("shapes", tmp_path)
@@ -604,5 +613,5 @@ def test_labels_that_count_from_1_are_noticed(tmp_path):
     np.savez(tmp_path / "one.npz", images=images.transpose(0, 3, 1, 2), labels=labels + 1)
     with pytest.warns(UserWarning, match="'one' has 4 classes .* no public sample of class 0: labels count from 0"):
         load_dataset("one", root=tmp_path)
-    with pytest.raises(ValueError, match=r"one\.npz' is a path, and datasets have names"):
+    with pytest.raises(ValueError, match=r"one\.npz' is a path: give the dataset's name"):
         load_dataset(str(tmp_path / "one.npz"), root=tmp_path)

@@ -83,7 +83,8 @@ def read_timm(
             raise
         raise ConnectionError(
             f"could not get pretrained weights of {name!r} ({type(error).__name__}); connect to a network, or pass "
-            "weights='file.safetensors' (data/README.md says which), or pretrained=False for an untrained model"
+            f"weights='FILE', the model.safetensors of {timm.models.get_pretrained_cfg(name).hf_hub_id!r}, "
+            "or pretrained=False for an untrained model"
         ) from error
     if weights is not None:
         wrong = [k for k, tensor in model.state_dict().items() if k not in read or read[k].dim() != tensor.dim()]

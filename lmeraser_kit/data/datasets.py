@@ -38,12 +38,14 @@ class Split:
         private: What people may ask to have forgotten.
         test: What models are scored on, and nothing else.
         name: The dataset's name.
+        classes: What each class is called, by its number; empty if nobody says.
     """
 
     public: Samples
     private: Samples
     test: Samples
     name: str
+    classes: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         for name in ("public", "private", "test"):
@@ -68,7 +70,7 @@ class Split:
                 raise ValueError(f"{n} {name} samples of {self.name!r} were asked for, and there are {len(part)}")
             chosen = np.argsort(keyed_uniform("take", seed, part.keys)[:, 0], kind="stable")[:n]
             parts.append(part[np.sort(chosen)] if n else part)
-        return Split(*parts, name=self.name)
+        return Split(*parts, name=self.name, classes=self.classes)
 
 
 def dataset_names(root: Path | str = DATA) -> list[str]:
@@ -97,12 +99,14 @@ def load_dataset(name: str, seed: int = 0, root: Path | str = DATA, limits: list
     if dataset not in dataset_names(root):
         near = difflib.get_close_matches(dataset.lower(), dataset_names(root), 1)
         hint = f" Did you mean {near[0]!r}?" if near else f" Prepared arrays go to {root}/NAME.npz"
-        hint = hint if dataset else f" {name!r} is a path, and datasets have names."
+        if Path(name).name != name and rule != "paper":
+            place = "give the dataset's name (without .npz), and as root the folder it lies in"
+            hint = f" {name!r} is a path: {place} (now {root})."
         raise ValueError(f"unknown dataset {dataset!r}; one of: {', '.join(dataset_names(root))}.{hint}")
     if rule not in ("", "paper"):
         raise ValueError(f"unknown split {rule!r} of {dataset!r}; nothing, or /paper for the published one")
     source = read_source(dataset, root)
-    split = Split(*(_published(source, name) if rule else _keyed(source, seed)), name=name)
+    split = Split(*(_published(source, name) if rule else _keyed(source, seed)), name=name, classes=source.classes)
     if min(map(len, (split.public, split.private, split.test))) == 0:
         raise ValueError(
             f"dataset {name!r} has {len(source.train)} samples: too few for a public, private and test part"
@@ -117,7 +121,7 @@ def load_dataset(name: str, seed: int = 0, root: Path | str = DATA, limits: list
             )
         parts = (split.public, split.private, split.test)
         try:
-            split = Split(*(replace(part, n_classes=n_classes) for part in parts), name=name)
+            split = Split(*(replace(part, n_classes=n_classes) for part in parts), name=name, classes=source.classes)
         except ValueError as error:
             hint = "the public part's largest label decides the number of classes unless n_classes is among the arrays"
             raise ValueError(f"{error}; {hint}") from error

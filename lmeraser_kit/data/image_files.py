@@ -15,6 +15,7 @@ import os
 import re
 import tempfile
 import warnings
+from collections.abc import Iterable
 from pathlib import Path
 
 import joblib
@@ -22,6 +23,7 @@ import numpy as np
 from PIL import Image, ImageOps
 from torchvision.datasets.folder import IMG_EXTENSIONS
 
+from lmeraser_kit import checks
 from lmeraser_kit.data.inputs import files_below
 from lmeraser_kit.ground.determinism import progress
 
@@ -31,17 +33,18 @@ BITS_PER_SAMPLE, PHOTOMETRIC, PLANES, SAMPLE_FORMAT = 258, 262, 284, 339  # TIFF
 WHITE_IS_ZERO, SEPARATE_PLANES, UNSIGNED = 0, 2, 1
 READ_MODES = {"1", "L", "LA", "La", "P", "PA", "RGB", "RGBA", "CMYK", "YCbCr", "I;16", "I;16B"}
 RANGE_UNKNOWN = "values whose range is unknown; scale them to 0 to 255 and save them as 8 bits"
+FOLDER_SIDE = 224  # pixels: images in folders have many sizes
 KEPT = 4  # arrays of decoded images in a process: training and test part of two datasets
 
 
-def class_folders(path: Path) -> tuple[dict[Path, list[tuple[Path, int]]], int]:
+def class_folders(path: Path) -> tuple[dict[Path, list[tuple[Path, int]]], list[str]]:
     """The image files of a dataset's class folders, path/CLASS/*, or path/train/CLASS/* and path/test/CLASS/*.
 
     One warning counts what is left out: other files in class folders, and images elsewhere.
 
     Returns:
         For each part's folder (`path` itself, or its train and test) the image files with their class's number; and
-        how many classes there are.
+        the classes' names.
 
     Raises:
         ValueError: If there are fewer than two classes, one without images, or others in test than in train.
@@ -65,7 +68,7 @@ def class_folders(path: Path) -> tuple[dict[Path, list[tuple[Path, int]]], int]:
             f"{', '.join(IMG_EXTENSIONS)} in class folders (of train and test, where these are): convert or move them",
             stacklevel=2,
         )
-    return parts, len(classes[0])
+    return parts, classes[0]
 
 
 def _class_names(folder: Path) -> list[str]:
@@ -216,6 +219,26 @@ def _nameless(shape: tuple[int, ...], folder: Path) -> np.ndarray:
         f"no room for {size / 1e9:.1f} GB of decoded images in {places[0]} or {places[1]} ({reason}); "
         "set TMPDIR to a folder on a larger disk"
     )
+
+
+def read_images(paths: Iterable[Path | str], side: int = FOLDER_SIDE) -> np.ndarray:
+    """Image files as `load_dataset` reads those of a folder: to ask a fitted eraser about pictures that it never saw.
+
+    Args:
+        paths: Image files; a single one will do.
+        side: Side of the squares that are cut out of their middles, in pixels.
+
+    Returns:
+        uint8, (N, 3, side, side).
+
+    Raises:
+        ValueError: If a file is missing or no readable image.
+    """
+    paths = [paths] if isinstance(paths, (str, Path)) else list(paths)
+    images = np.empty((len(paths), 3, checks.whole("side", side), side), np.uint8)
+    for i, path in enumerate(checks.path("one of paths", path) for path in paths):
+        images[i] = np.asarray(ImageOps.fit(read_image(path), (side, side))).transpose(2, 0, 1)
+    return images
 
 
 def _remove_old_copies(folder: Path) -> None:

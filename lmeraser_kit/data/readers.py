@@ -16,12 +16,12 @@ from sklearn.datasets import load_digits
 from torchvision import datasets as official
 from torchvision.datasets.utils import check_integrity
 
-from lmeraser_kit.data.image_files import class_folders, decode
+from lmeraser_kit.data.image_files import FOLDER_SIDE, class_folders, decode
 from lmeraser_kit.data.inputs import EXPECTED
 from lmeraser_kit.ground.plugins import installed
 from lmeraser_kit.ground.samples import Samples
 
-SIGN_SIDE, FOLDER_SIDE = 64, 224  # pixels: traffic signs have many sizes, and so have images in folders
+SIGN_SIDE = 64  # pixels: traffic signs have many sizes
 MNIST_FILES = ("train-images-idx3-ubyte", "train-labels-idx1-ubyte", "t10k-images-idx3-ubyte", "t10k-labels-idx1-ubyte")
 MNIST_MD5 = {  # torchvision checks what it downloads, and not what it reads; both have files of the same names
     "mnist": (
@@ -54,12 +54,14 @@ class Source:
         groups: For each training sample the name of what must not be parted (the 30 frames of one traffic sign); None
             if every sample stands for itself.
         stated: Whether the number of classes is known, and not guessed from the labels at hand.
+        classes: What each class is called, by its number; empty if nobody says.
     """
 
     train: Samples
     test: Samples | None = None
     groups: np.ndarray | None = None
     stated: bool = True
+    classes: tuple[str, ...] = ()
 
 
 def source_names(root: Path) -> list[str]:
@@ -103,7 +105,10 @@ def _digits() -> Source:
     """1,797 handwritten digits of 8x8 pixels, 17 levels of grey (UCI / scikit-learn); they ship with scikit-learn."""
     data = load_digits()
     images = np.round(data.images * (255 / 16)).astype(np.uint8)[:, None]
-    return Source(Samples(images, data.target, [f"digits-{i:04d}" for i in range(len(images))], n_classes=10))
+    return Source(
+        Samples(images, data.target, [f"digits-{i:04d}" for i in range(len(images))], n_classes=10),
+        classes=tuple("0123456789"),
+    )
 
 
 def _official(name: str, root: Path) -> Source:
@@ -127,7 +132,7 @@ def _official(name: str, root: Path) -> Source:
             images = images.transpose(0, 3, 1, 2)
         uids = [f"{name}-{part}-{i:05d}" for i in range(len(images))]
         parts.append(Samples(np.ascontiguousarray(images), labels, uids, N_CLASSES[name]))
-    return Source(*parts)
+    return Source(*parts, classes=tuple(getattr(data, "classes", "0123456789")))
 
 
 def _traffic_signs(root: Path) -> Source:
@@ -237,11 +242,11 @@ def _prepared(arrays: dict[str, np.ndarray], path: Path, name: str) -> Source:
 
 def _folder(path: Path, name: str, root: Path) -> Source:
     """Images in class folders: NAME/CLASS/*, or NAME/train/CLASS/* and NAME/test/CLASS/*."""
-    parts, n_classes = class_folders(path)
+    parts, classes = class_folders(path)
     samples = []
     for folder, images in parts.items():
         prefix = name if folder == path else f"{name}-{folder.name}"
         uids = [f"{prefix}-{file.relative_to(folder)}" for file, _ in images]
         pixels = decode([file for file, _ in images], FOLDER_SIDE, crop=True, root=root)
-        samples.append(Samples(pixels, [label for _, label in images], uids, n_classes))
-    return Source(*samples)
+        samples.append(Samples(pixels, [label for _, label in images], uids, len(classes)))
+    return Source(*samples, classes=tuple(classes))

@@ -154,7 +154,7 @@ def rungs(frame: pd.DataFrame) -> Figure:
     figure, axes = plt.subplots(2, -(-len(measures) // 2), figsize=(15, 1.3 * len(order) + 3), sharey=True)
     for ax, (name, label) in zip(axes.flat, measures.items(), strict=True):
         for y, routing in enumerate(order):
-            colour = METHOD_STYLES[routing][0]
+            colour = style_of(routing)[0]
             mean, interval = table.loc[routing, f"{name}_mean"], table.loc[routing, f"{name}_ci95"]
             ax.barh(y, mean, xerr=interval, color=colour, hatch=None if exact[routing] else "//", capsize=5)
             end = mean + np.nan_to_num(interval)
