@@ -266,6 +266,7 @@ TABLE = [
     # datasets
     *(("datasets.Split", name, NOT_SAMPLES, "") for name in ("public", "private", "test")),
     ("datasets.Split", "name", [None, 3, ""], ""),
+    ("datasets.Split", "classes", [None, "abc", ("a",), ("",) * 10, (3,) * 10], ""),
     *(("datasets.Split.take", name, [*FROM_0, 10**6], "") for name in ("public", "private", "test")),
     ("datasets.Split.take", "seed", SEED, ""),
     ("datasets.dataset_names", "root", PATH, ""),

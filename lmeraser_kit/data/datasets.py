@@ -51,6 +51,9 @@ class Split:
         for name in ("public", "private", "test"):
             checks.instance(name, getattr(self, name), Samples)
         checks.text("name", self.name)
+        n, classes = self.public.n_classes, checks.instance("classes", self.classes, tuple)
+        if classes and len([checks.text("one of classes", name) for name in classes]) < n:
+            raise ValueError(f"classes are {classes!r:.80}, expected {n} names, or none")
 
     @property
     def digest(self) -> str:
