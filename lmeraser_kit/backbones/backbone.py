@@ -21,7 +21,7 @@ from lmeraser_kit import checks
 from lmeraser_kit.backbones import frozen
 from lmeraser_kit.backbones.fast_forward import shortened
 from lmeraser_kit.backbones.networks import Architecture, build, name_of, outputs, own_module, same_module
-from lmeraser_kit.backbones.preprocessing import clean_views, standardisation
+from lmeraser_kit.backbones.preprocessing import clean_views, rounding, standardisation
 from lmeraser_kit.backbones.pretraining import pretrain_vit
 from lmeraser_kit.backbones.timm_models import read_timm
 from lmeraser_kit.backbones.weights import read_weights, write_weights
@@ -33,6 +33,7 @@ FEATURE_BATCH = 64  # kernels may round differently for different batch shapes: 
 PRECISIONS = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 LAST_UNPICKLED: dict[tuple[str, str], dict] = {}
 STANDARD = ("lmeraser_kit.mean", "lmeraser_kit.scale")  # names of a standardisation among the weights
+ROUNDING = ("lmeraser_kit.step", "lmeraser_kit.mean_square")  # and of what `preprocessing.rounding` has found
 
 
 class Backbone:
@@ -41,7 +42,7 @@ class Backbone:
     Args:
         architecture: A timm model name, or a module, which is copied.
         arguments: Further arguments of `timm.create_model` (img_size, depth, ...); for a module its `stages`.
-        state: The weights by name; and those of a standardisation, if there is one.
+        state: The weights by name; and what was measured on public samples, if it was: a standardisation, a rounding.
         data_config: timm's data config: input_size, interpolation, mean, std, crop_pct.
         device: `auto`, or a torch device.
         precision: One of PRECISIONS: what weights and activations are in. Features, prompts and heads are float32.
@@ -63,13 +64,14 @@ class Backbone:
         self.arguments, self.precision = dict(arguments), precision
         self.data_config = MappingProxyType({k: tuple(v) if isinstance(v, list) else v for k, v in data_config.items()})
         self.model = build(architecture, arguments)
-        self.model.load_state_dict({name: tensor for name, tensor in state.items() if name not in STANDARD})
+        self.model.load_state_dict({n: tensor for n, tensor in state.items() if n not in (*STANDARD, *ROUNDING)})
         self.model.requires_grad_(False).eval()
         self.is_timm = isinstance(architecture, str)
         self.architecture = architecture if self.is_timm else self.model
         self.name = name_of(self.architecture)
         frozen.check_finite_weights(self.name, state)
         self.standard, self._frozen = [state[name].float() for name in STANDARD if name in state], None
+        self.rounding = [state[name].cpu() for name in ROUNDING if name in state]  # see `preprocessing.rounding`
         self.to(device)
 
     def __repr__(self) -> str:
@@ -94,6 +96,7 @@ class Backbone:
     def state_dict(self) -> dict[str, torch.Tensor]:
         """The weights on the CPU, and the standardisation if there is one."""
         named = self.model.state_dict() | dict(zip(STANDARD, self.standard, strict=False))
+        named |= dict(zip(ROUNDING, self.rounding, strict=False))
         return {name: tensor.cpu().contiguous() for name, tensor in named.items()}
 
     def at(self, precision: str) -> Backbone:
@@ -194,15 +197,26 @@ class Backbone:
         return outputs(self.model, views, None if self.is_timm else self.arguments["stages"])
 
     def standardised(self, public: Samples, threads: int = 1) -> Backbone:
-        """The same backbone, its features standardised by public samples, so that one head rate serves all."""
-        checks.instance("public", public, Samples)
+        """The same backbone, its features standardised by public samples, so that one head rate serves all.
+
+        The public samples also say how features are rounded for exact sums (`preprocessing.rounding`).
+        """
+        return self._measured(public, threads, standardise=True)
+
+    def _measured(self, public: Samples, threads: int, standardise: bool) -> Backbone:
+        """The same backbone with a rounding for its features, which are standardised first if they should be."""
+        images = np.asarray(checks.instance("public", public, Samples).images)
         *made_of, state, config = self._made_of()
-        weights = {name: tensor for name, tensor in state.items() if name not in STANDARD}
+        weights = {name: tensor for name, tensor in state.items() if name not in (*STANDARD, *ROUNDING)}
         where = (str(self.device), self.precision)
         plain = Backbone(*made_of, weights, config, *where)
-        features = plain.features(np.asarray(public.images), threads, show_progress=True, layers=True)
-        standard = dict(zip(STANDARD, standardisation(features, plain.layer_widths), strict=True))
-        return Backbone(*made_of, weights | standard, config, *where)
+        features = plain.features(images, threads, show_progress=True, layers=True)
+        if standardise:
+            mean, scale = standardisation(features, plain.layer_widths)
+            weights |= dict(zip(STANDARD, (mean, scale), strict=True))
+            features = (features - mean.numpy()) / scale.numpy()
+        weights |= dict(zip(ROUNDING, rounding(features), strict=True))
+        return Backbone(*made_of, weights, config, *where)
 
     def features(
         self,
@@ -285,7 +299,8 @@ class Backbone:
     @classmethod
     def train(cls, public: Samples, epochs: int = 70, seed: int = 0, device: str = "auto", **options) -> Backbone:
         """A small ViT, pre-trained on public samples; arguments and errors are those of `pretraining.pretrain_vit`."""
-        return cls(*pretrain_vit(public, epochs, seed, device, **options), device)
+        trained = cls(*pretrain_vit(public, epochs, seed, device, **options), device)
+        return trained._measured(public, options.get("threads", 1), standardise=False)
 
     @classmethod
     def from_module(

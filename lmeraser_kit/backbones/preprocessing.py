@@ -9,6 +9,8 @@ import numpy as np
 import torch
 from torchvision.transforms.v2 import functional as transforms
 
+MOST = 2**15 - 1  # the largest whole number that a rounded feature can be: 16 bits, without the most negative one
+
 
 def data_config(
     size: int,
@@ -63,3 +65,22 @@ def standardisation(features: np.ndarray, widths: Sequence[int]) -> list[torch.T
         floored = np.maximum(deviation, 1e-3 * deviation.mean() + 1e-12)
         scales.append(floored * math.sqrt(part.shape[1] / widths[-1]))
     return [torch.from_numpy(x.astype(np.float32)) for x in (features.mean(axis=0), np.concatenate(scales))]
+
+
+def rounding(features: np.ndarray) -> list[torch.Tensor]:
+    """How features become whole numbers that add up exactly, in any order (`learners.exact_sums`).
+
+    A step is a power of two, so that it divides and multiplies exactly, and at least a 2^14th of the largest public
+    value of its column: twice that value still fits into 16 bits.
+
+    Args:
+        features: Of public samples, (N, D), N from 1.
+
+    Returns:
+        The step and the mean square of each column, float64 (D,) each.
+    """
+    features = features.astype(np.float64)
+    largest = np.abs(features).max(axis=0)
+    largest = np.maximum(largest, 1e-3 * largest.mean() + 1e-12)  # a column may be 0 on all public samples
+    steps = np.exp2(np.ceil(np.log2(2 * largest / MOST)))
+    return [torch.from_numpy(steps), torch.from_numpy(np.square(features).mean(axis=0))]

@@ -22,10 +22,9 @@ from lmeraser_kit.ground.minibatches import train
 from lmeraser_kit.ground.samples import Samples, concatenate
 from lmeraser_kit.learners import prompt_tuning
 from lmeraser_kit.learners.prompt_tuning import PromptTuning
+from lmeraser_kit.learners.exact_sums import ExactSums
 from lmeraser_kit.learners.protocol import Arrays, ClusterModel, Context
 from lmeraser_kit.learners.recipe import Recipe
-from lmeraser_kit.learners.ridge import sums
-from lmeraser_kit.learners.ridge_statistics import RidgeStatistics
 from lmeraser_kit.partitions.hierarchical import HierarchicalClusters
 from lmeraser_kit.partitions.protocol import Partition
 from lmeraser_kit.unlearning.lmeraser import LMEraser
@@ -235,34 +234,30 @@ class StaleCacheEntry(LeakyEraser):
     leaky = CarelessTuning
 
 
-class Subtraction(RidgeStatistics):
-    """Statistics that lose a sample by subtraction."""
+class UnroundedSums(ExactSums):
+    """Sums over features as they are, in floating point."""
 
-    def learn(self, samples: Samples, context: Context) -> Learnt:
-        """Take the part of who has left from the statistics of a larger cluster, if there is one."""
-        learnt, cost = super().learn(samples, context)
-        inputs = next(iter(learnt.values())).shape[1] - samples.n_classes
-        total = sums(learnt["rows"], inputs) if "rows" in learnt else learnt["statistics"]
-        kept, stay = self.__dict__.setdefault("kept", []), set(samples.uids.tolist())
-        held = [set(before.uids.tolist()) for before, _ in kept]
-        for (before, statistics), members in zip(kept.copy(), held, strict=True):
-            if stay < members and stay not in held:
-                gone = before.without(stay)
-                x = self.inputs(gone, context)
-                total = statistics - sums(np.c_[x, np.eye(gone.n_classes)[gone.labels]], inputs)
-        kept.append((samples, total))
-        return {"statistics": total}, cost
+    def rows(self, samples: Samples, context: Context) -> np.ndarray:
+        """The features themselves, in steps."""
+        return self.features(samples, context) / self.steps(context)[:-1]
+
+    def nothing(self, learnt: Arrays, n_classes: int) -> np.ndarray:
+        """Zeros in floating point."""
+        return super().nothing(learnt, n_classes).astype(np.float64)
+
+    def accumulate(self, sums: np.ndarray, learnt: Arrays, chosen: np.ndarray, sign: int) -> None:
+        """Add or subtract what is rounded at every step."""
+        x = np.c_[learnt["rows"][chosen], np.ones(len(chosen))]
+        sums += sign * (x.T @ np.c_[x, np.eye(sums.shape[1] - len(sums))[learnt["labels"][chosen]]])
 
 
-class SubtractedStatistics(RidgeEraser):
-    """A ridge head whose statistics lose a sample by subtraction: right on paper, not in floating point."""
+class SubtractedSums(RidgeEraser):
+    """A ridge head whose sums lose a sample by subtraction: right on paper, not in floating point."""
 
     def choices(self) -> Choices:
-        """The usual ones, with subtraction."""
+        """The usual ones, without rounding."""
         choices = super().choices()
-        if "_learner" not in self.__dict__:
-            self._learner = Subtraction(**clone(choices.learner).get_params())
-        return replace(choices, learner=self._learner)
+        return replace(choices, learner=UnroundedSums(**choices.learner.get_params()))
 
 
 LEAKS = [
@@ -273,5 +268,5 @@ LEAKS = [
     PooledEarlyStopping,
     RandomnessByPosition,
     StaleCacheEntry,
-    SubtractedStatistics,
+    SubtractedSums,
 ]

@@ -133,6 +133,11 @@ class Samples:
         where = {uid: i for i, uid in enumerate(self.uids.tolist())}
         return np.array([where[uid] for uid in named(uids, where)], dtype=np.int64)
 
+    def position(self, uid: str) -> int | None:
+        """Where a sample is, None if it is not there, of samples in the order of their uids: by bisection."""
+        at = int(np.searchsorted(self.uids, uid))
+        return at if at < len(self) and self.uids[at] == uid else None
+
     def without(self, uids) -> Samples:
         """The samples that remain when those named by `uids` have left. Raises ValueError for an unknown uid."""
         keep = np.ones(len(self), dtype=bool)
@@ -162,6 +167,11 @@ class Samples:
             for uid, label, image in zip(self.uids.tolist(), self.labels, np.asarray(self.images), strict=True)
         )
         return np.frombuffer(hashed, dtype=np.uint8).reshape(-1, 32)
+
+    @cached_property
+    def digest(self) -> str:
+        """SHA-256 of all of them, in this order, in hex."""
+        return digest(self.digests.tobytes())
 
 
 CACHED = ("keys", "digests")  # these go with a sample from one part to the next

@@ -1,5 +1,6 @@
 from .clusters import cluster_addresses as cluster_addresses
 from .clusters import learn_cluster as learn_cluster
+from .exact_sums import ExactSums as ExactSums
 from .prompt_tuning import PromptTuning as PromptTuning
 from .prompt_tuning import tune_cluster as tune_cluster
 from .prompts import prompt_canvas as prompt_canvas
@@ -9,7 +10,7 @@ from .protocol import ClusterModel as ClusterModel
 from .protocol import Context as Context
 from .protocol import Learner as Learner
 from .protocol import SlicedLearner as SlicedLearner
+from .protocol import SummedLearner as SummedLearner
 from .recipe import RECIPES as RECIPES
 from .recipe import Recipe as Recipe
 from .recipe import named_recipe as named_recipe
-from .ridge_statistics import RidgeStatistics as RidgeStatistics

@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
@@ -30,14 +31,23 @@ class Context:
         backbone: The frozen backbone.
         seed: Keys every random draw; see `keyed_uniform`.
         threads: Intra-op threads; bits may depend on it.
-        queries: When classes are predicted, all samples that are asked about; their features are computed once.
+        queries: Samples, all of them, of which features are computed once: those that are asked about when classes are
+            predicted, or those that join.
+        any_batch: Whether their last bits may depend on who else is asked about: an answer is not kept.
+        verbose: Show a bar while features are computed.
     """
 
     backbone: Backbone
     seed: int = 0
     threads: int = 1
     queries: Samples | None = None
+    any_batch: bool = False
+    verbose: bool = False
     _query_features: dict[bool, np.ndarray] = field(default_factory=dict, repr=False)
+
+    def of(self, queries: Samples, any_batch: bool = False, verbose: bool = False) -> Context:
+        """The same, with other `queries`."""
+        return Context(self.backbone, self.seed, self.threads, queries, any_batch, verbose)
 
     def features(self, samples: Samples, layers: bool = False) -> np.ndarray:
         """Features of the clean images of a cluster, or of samples that are asked about, float32 (N, D) or (N, L + D).
@@ -52,13 +62,14 @@ class Context:
             even = math.ceil(n / max(1, math.ceil(n / FEATURE_BATCH)))
             return self._computed(samples, layers, max(1, even))
         if layers not in self._query_features:
-            self._query_features[layers] = self._computed(self.queries, layers, FEATURE_BATCH)
+            batch = min(FEATURE_BATCH, len(self.queries)) if self.any_batch else FEATURE_BATCH
+            self._query_features[layers] = self._computed(self.queries, layers, max(1, batch))
         features = self._query_features[layers]
         return features if samples is self.queries else features[self.queries.positions(samples.uids)]
 
     def _computed(self, samples: Samples, layers: bool, batch_size: int) -> np.ndarray:
         images = np.asarray(samples.images)
-        return self.backbone.features(images, self.threads, batch_size=batch_size, layers=layers, uids=samples.uids)
+        return self.backbone.features(images, self.threads, self.verbose, batch_size, layers, samples.uids)
 
 
 @dataclass(frozen=True, eq=False)
@@ -72,6 +83,7 @@ class ClusterModel:
             they passed (without gradients, or through a head alone: once for each sample or epoch).
         address: Hash of everything that the above is computed from.
         start: The checkpoint that learning went on from; None for the first.
+        derived: What follows from the arrays, computed when it is asked for. It goes when this model does.
     """
 
     arrays: Arrays
@@ -79,16 +91,24 @@ class ClusterModel:
     sample_gradients: int
     address: str
     start: ClusterModel | None = None
+    derived: dict[str, Any] = field(default_factory=dict, init=False, repr=False)
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {name: value for name, value in vars(self).items() if name != "digest"} | {"derived": {}}
 
     def __post_init__(self) -> None:
         for array in self.arrays.values():
             array.setflags(write=False)
 
-    @property
+    @cached_property
     def digest(self) -> str:
-        """A hash of every bit that the cluster keeps, in hex; computed from the arrays every time."""
+        """A hash of every bit that the cluster keeps, in hex; the arrays cannot be written to."""
+        return self.hashed()
+
+    def hashed(self) -> str:
+        """The digest, computed from the arrays again, to find out whether memory is still what it was."""
         bits = (part for name, array in sorted(self.arrays.items()) for part in (name, *described_array(array)))
-        start = "" if self.start is None else self.start.digest
+        start = "" if self.start is None else self.start.hashed()
         return digest("cluster", self.address, self.n_samples, self.sample_gradients, start, *bits)
 
     def checkpoints(self) -> list[ClusterModel]:
@@ -151,6 +171,31 @@ class SlicedLearner(Learner, Protocol):
         self, samples: Samples, context: Context, start: Arrays | None, r: int
     ) -> tuple[dict[str, np.ndarray], int]:
         """Learn from the samples of the slices up to r, going on from what was learnt before it; as `learn`."""
+        ...
+
+
+@runtime_checkable
+class SummedLearner(Learner, Protocol):
+    """A learner of sums over all samples, which can be taken back exactly; `ExactSums` is the kit's.
+
+    A cluster is a bucket of rows, one a sample. `learn` gives a bucket; after a deletion the rows of those who stay are
+    kept, because a row does not know who else is there.
+    """
+
+    def rows(self, samples: Samples, context: Context) -> np.ndarray:
+        """A row of whole numbers for each sample, (N, W): a pure function of its image and the context."""
+        ...
+
+    def bucket(self, rows: np.ndarray, samples: Samples) -> tuple[dict[str, np.ndarray], int]:
+        """What `learn` gives, from rows that are known; they are among it as `rows`."""
+        ...
+
+    def nothing(self, learnt: Arrays, n_classes: int) -> np.ndarray:
+        """The sums of no sample, int64, for rows like those of a bucket."""
+        ...
+
+    def accumulate(self, sums: np.ndarray, learnt: Arrays, chosen: np.ndarray, sign: int) -> None:
+        """Add (1) or take back (-1) members of a bucket, at positions (M,), in place: to the bit, in any order."""
         ...
 
 

@@ -9,6 +9,8 @@ Arrays of the wrong shape, NaN and an l2 too small to tell from 0 raise ValueErr
 from __future__ import annotations
 
 import numpy as np
+from scipy.linalg import cho_factor, cho_solve
+from scipy.special import softmax
 from threadpoolctl import threadpool_limits
 
 from lmeraser_kit import checks
@@ -51,3 +53,32 @@ def head_from_rows(rows: np.ndarray, inputs: int, l2: float = L2) -> np.ndarray:
     with threadpool_limits(1):
         kernel = x @ x.T
         return x.T @ np.linalg.solve(kernel + l2 * np.trace(kernel) / len(x) * np.eye(len(x)), y)
+
+
+def factor(system: np.ndarray, penalty: float) -> np.ndarray:
+    """The Cholesky factor of a symmetric matrix with a penalty on its diagonal, for `scipy.linalg.cho_solve`.
+
+    Args:
+        system: The matrix, (D, D), of which the upper triangle is read; it is overwritten.
+        penalty: What is added to the diagonal, above 0.
+
+    Raises:
+        ValueError: If the penalty is too small to tell from 0 beside the matrix.
+    """
+    system[np.diag_indices(len(system))] += penalty
+    try:
+        with threadpool_limits(1):
+            return cho_factor(system, overwrite_a=True, check_finite=False)[0]
+    except np.linalg.LinAlgError as error:
+        raise ValueError(f"the penalty {penalty:.3g} (l2) is too small: the system is singular ({error})") from error
+
+
+def solve(cholesky: np.ndarray, right: np.ndarray) -> np.ndarray:
+    """What solves the system of a `factor` for the right-hand sides (D, C)."""
+    with threadpool_limits(1):
+        return cho_solve((cholesky, False), right, check_finite=False)
+
+
+def probabilities(scores: np.ndarray) -> np.ndarray:
+    """Scores that are about 0 and 1 as class probabilities, (N, n_classes): the softmax, made sharper."""
+    return softmax(SHARPNESS * scores, axis=1)

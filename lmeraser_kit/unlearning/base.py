@@ -17,12 +17,12 @@ from sklearn.utils.validation import check_is_fitted
 from lmeraser_kit import checks
 from lmeraser_kit.backbones.backbone import Backbone
 from lmeraser_kit.ground.hashing import digest
-from lmeraser_kit.ground.samples import Samples, concatenate, named
+from lmeraser_kit.ground.samples import Samples, concatenate
 from lmeraser_kit.learners.protocol import Context
 from lmeraser_kit.unlearning.arguments import as_queries, check_arguments, check_joining, check_unchanged, fit_arguments
 from lmeraser_kit.unlearning.rebuild import Rebuild, Successor, empty_state, warn_if_uneven
 from lmeraser_kit.unlearning.saving import load_eraser, save_eraser
-from lmeraser_kit.unlearning.state import Receipt, State
+from lmeraser_kit.unlearning.state import NO_SAMPLES, Receipt, State
 from lmeraser_kit.unlearning.verification import verify_state
 from lmeraser_kit.unlearning.votes import Choices
 
@@ -168,9 +168,12 @@ class BaseEraser(BaseEstimator, ABC):
             new = checks.instance("joining", joining, Samples)
             return self.rebuild().successor(empty_state(new), (), new, cache, warn=True)
         self.check_unchanged()
-        rebuild, state, held = self.rebuild(), self.state_, self.state_.clusters_of()
-        leaving = named(leaving, held)
-        joining = state.empty if joining is None else self.check_joining(joining, held.keys() - leaving)
+        rebuild, state = self.rebuild(), self.state_
+        leaving = set(state.clusters_of(leaving))
+        if joining is not None:
+            joining = checks.instance("samples", joining, Samples)
+            joining = self.check_joining(joining, state.find(joining.uids.tolist()).keys() - leaving)
+        joining = state.empty if joining is None else joining
         if self.environment_ == rebuild.environment:
             return rebuild.successor(state, leaving, joining, cache)
         everything = concatenate([state.samples.without(leaving), joining])  # other bits: everything is built anew
@@ -209,7 +212,7 @@ class BaseEraser(BaseEstimator, ABC):
         """
         self.check_unchanged()
         queries, choices = as_queries(samples, self.state_.empty, self.n_classes_), self.choices()
-        context = replace(self.rebuild().context, queries=queries)
+        context = self.rebuild().context.of(queries, any_batch=True)
         return choices.vote.predict_proba(self.gathered(), choices.learner, self.state_.partition, queries, context)
 
     def predict(self, samples: Samples | np.ndarray) -> np.ndarray:
@@ -254,8 +257,10 @@ class BaseEraser(BaseEstimator, ABC):
     def gathered(self) -> Any:
         """What the vote needs of all clusters; it goes with the state. Raises ValueError if nobody is held."""
         state, choices = self.state_, self.choices()
+        if not state.models:
+            raise ValueError(NO_SAMPLES)
         if "vote" not in state.derived:
-            state.derived["vote"] = choices.vote.gather(choices.learner, state.learnt(), self.rebuild().context)
+            state.derived["vote"] = choices.vote.gather(choices.learner, state, self.rebuild().context)
         return state.derived["vote"]
 
     def save(self, path: Path | str) -> Path:

@@ -22,8 +22,9 @@ from sklearn.metrics.cluster import contingency_matrix
 from lmeraser_kit.ground.determinism import environment, progress
 from lmeraser_kit.ground.samples import Samples, concatenate
 from lmeraser_kit.learners.clusters import cluster_addresses, learn_cluster
-from lmeraser_kit.learners.protocol import ClusterModel, Context, Learner
+from lmeraser_kit.learners.protocol import ClusterModel, Context, Learner, SummedLearner
 from lmeraser_kit.partitions.protocol import Partition, assignment
+from lmeraser_kit.unlearning.buckets import Buckets
 from lmeraser_kit.unlearning.state import State, Work
 
 Jobs = list[tuple[Samples, ClusterModel | None]]
@@ -80,7 +81,8 @@ class Rebuild:
             cache: Further models by address; new ones are written to it.
             warn: Warn if the clusters are uneven.
         """
-        routing, members, features = self.route(held, leaving, joining)
+        context = self.context.of(joining, verbose=self.verbose)
+        routing, members, features = self.route(held, leaving, joining, context)
         if warn:
             warn_if_uneven(members, getattr(routing, "prototypes_", ()))
         members = {k: members[k] for k in sorted(members)}
@@ -88,6 +90,9 @@ class Rebuild:
         cache = {} if cache is None else cache
         models, jobs, cost = {}, {}, 0
         for k, part in members.items():
+            if k in held.models and part is held.members[k]:  # nobody has left or joined
+                models[k] = held.models[k]
+                continue
             addresses = cluster_addresses(self.learner, part, self.context)
             latest_first = [addresses[r] for r in sorted(addresses, reverse=True)]
             cached = next((c for a in latest_first if (c := mine.get(a) or cache.get(a)) is not None), None)
@@ -95,25 +100,38 @@ class Rebuild:
                 models[k] = cached
             else:
                 jobs[k] = (part, cached)
-        started = time.perf_counter()
-        for (k, (_, start)), model in zip(jobs.items(), self.learn(list(jobs.values())), strict=True):
-            models[k] = model
-            for checkpoint in model.checkpoints()[0 if start is None else len(start.checkpoints()) :]:
-                cache[checkpoint.address] = checkpoint
-                cost += checkpoint.sample_gradients
+        started, sums = time.perf_counter(), None
+        if isinstance(self.learner, SummedLearner):
+            buckets = Buckets(self.learner, context, held, self.partition.refits)
+            models |= buckets.made(jobs)
+            cache |= {models[k].address: models[k] for k in jobs}
+            cost, sums = buckets.cost, buckets.sums(members, models)
+        else:
+            for (k, (_, start)), model in zip(jobs.items(), self.learn(list(jobs.values())), strict=True):
+                models[k] = model
+                for checkpoint in model.checkpoints()[0 if start is None else len(start.checkpoints()) :]:
+                    cache[checkpoint.address] = checkpoint
+                    cost += checkpoint.sample_gradients
         seconds = time.perf_counter() - started
-        state = State(routing, members, features, {k: models[k] for k in members}, held.empty)
+        state = State(routing, members, features, {k: models[k] for k in members}, held.empty, sums)
         moved = _n_moved(held, state) if len(held) and self.partition.refits else 0
         tuned, exact = {k: len(members[k]) for k in jobs}, routing is None or routing.exact
         return Successor(state, Work(tuned, moved, cost, seconds, exact, self.environment))
 
     def route(
-        self, held: State, leaving: Iterable[str], joining: Samples
+        self, held: State, leaving: Iterable[str], joining: Samples, context: Context | None = None
     ) -> tuple[Partition | None, dict[int, Samples], dict[int, np.ndarray]]:
-        """The fitted partition, and the members and features of every cluster, after a change."""
+        """The fitted partition, and the members and features of every cluster, after a change.
+
+        Args:
+            held: As for `successor`.
+            leaving: As for `successor`.
+            joining: As for `successor`.
+            context: Where features of those who join are computed once.
+        """
         members, features = held.without(leaving)
         partition = self.partition
-        new = self._features(joining) if partition.uses_features else None
+        new = self._features(joining, context) if partition.uses_features else None
         if partition.refits:  # on everything that is held now
             everybody = concatenate([held.empty, *members.values(), joining])
             new = np.concatenate([*(features[k] for k in members), new])
@@ -145,9 +163,11 @@ class Rebuild:
         learnt = joblib.Parallel(n_jobs=1 if len(jobs) < 2 else self.n_jobs, return_as="generator")(calls)
         return progress(learnt, total=len(jobs), desc="learning clusters", unit="cluster", disable=not self.verbose)
 
-    def _features(self, samples: Samples) -> np.ndarray:
-        images = np.asarray(samples.images)
-        return self.context.backbone.features(images, self.context.threads, self.verbose, uids=samples.uids)
+    def _features(self, samples: Samples, context: Context | None = None) -> np.ndarray:
+        """Features to route by, (N, D); with a learner of all stages' outputs, those of the same pass."""
+        context = context or self.context.of(samples, verbose=self.verbose)
+        features = context.features(samples, getattr(self.learner, "layers", False))
+        return features[:, -self.context.backbone.n_features :]
 
 
 def empty_state(samples: Samples) -> State:

@@ -1,7 +1,4 @@
-"""One ridge head for everybody, from exact statistics of shards: forgetting computes those of one shard again.
-
-It does not matter who shares a shard with whom: shards by uid, of a few samples each, are the cheapest.
-"""
+"""One ridge head for everybody, from exact sums: forgetting takes a sample's part back, to the bit."""
 
 from __future__ import annotations
 
@@ -9,49 +6,41 @@ from typing import ClassVar
 
 import numpy as np
 
-from lmeraser_kit import checks
 from lmeraser_kit.backbones.backbone import Backbone
-from lmeraser_kit.learners.recipe import Recipe
-from lmeraser_kit.learners.ridge import L2
-from lmeraser_kit.learners.ridge_statistics import RidgeStatistics
+from lmeraser_kit.learners.exact_sums import L2, ExactSums
 from lmeraser_kit.partitions.hashed import HashClusters
 from lmeraser_kit.partitions.protocol import Partition
 from lmeraser_kit.unlearning.base import BaseEraser
 from lmeraser_kit.unlearning.votes import Choices, SharedHead
 
-SHARDS = 256  # a random request then costs some 256 times less than all of them; accuracy does not depend on it
+BUCKETS = 256  # a request rewrites one of them; nothing else depends on it
 
 
 class RidgeEraser(BaseEraser):
-    """A linear head for everybody, by ridge regression on features; exact unlearning without prompts.
-
-    Of the recipe only `weight_decay` counts: it is the penalty l2 of `learners.ridge`; 0 means its default.
+    """A linear head for everybody, by ridge regression on rounded features; exact unlearning without prompts.
 
     Args:
-        backbone: As for LMEraser, like all up to `verbose`.
-        clusters: The partition; by default HashClusters(SHARDS).
-        recipe: For its `weight_decay`.
+        backbone: The frozen backbone, trained or standardised on public samples: these say how features are rounded.
+        clusters: By what features show (HierarchicalClusters): each cluster corrects the head for everybody, and votes
+            on images near it. By uids: buckets of rows, and no corrections; by default HashClusters(BUCKETS).
+        l2: The penalty, in mean squares of a public feature; see `ExactSums`.
         seed: No draw depends on it.
-        n_classes: Number of classes.
-        n_jobs: Clusters at a time (joblib).
-        threads: Intra-op threads.
+        n_classes: Number of classes; by default the public samples' (or, without them, the private samples').
+        n_jobs: No effect: rows are computed in batches, and sums on all cores.
+        threads: Intra-op threads; fixed, because bits of features and heads may depend on it.
         verbose: Show progress bars.
         layers: Whether the head sees the outputs of all stages of the backbone beside its feature (Head2Toe, Evci et
             al. 2022); in the same pass.
         mirrored: Whether an image's feature is the mean of its own and of its mirror image's: two passes.
-        local: Weight of the clusters' own heads, which vote as the partition says beside the head for everybody.
-
-    Raises:
-        ValueError: If `local` is negative; by `fit`.
     """
 
-    DEFAULTS: ClassVar = {"clusters": lambda: HashClusters(SHARDS), "recipe": Recipe}
+    DEFAULTS: ClassVar = {"clusters": lambda: HashClusters(BUCKETS)}
 
     def __init__(
         self,
         backbone: Backbone,
         clusters: Partition | None = None,
-        recipe: Recipe | None = None,
+        l2: float = L2,
         seed: int = 0,
         n_classes: int | None = None,
         n_jobs: int | None = None,
@@ -59,23 +48,25 @@ class RidgeEraser(BaseEraser):
         verbose: bool = True,
         layers: bool = True,
         mirrored: bool = False,
-        local: float = 0.0,
     ):
         super().__init__(backbone, seed, n_classes, n_jobs, threads, verbose)
         self.clusters = clusters
-        self.recipe = recipe
+        self.l2 = l2
         self.layers = layers
         self.mirrored = mirrored
-        self.local = local
 
     def choices(self) -> Choices:
-        """The partition, its statistics, and one head."""
-        arguments = self.arguments()
-        recipe = checks.instance("recipe", arguments["recipe"], Recipe)
-        learner = RidgeStatistics(self.layers, self.mirrored, recipe.weight_decay or L2)
-        return Choices(arguments["clusters"], learner, SharedHead(self.local))
+        """The partition, exact sums, and one head."""
+        clusters = self.arguments()["clusters"]
+        corrections = bool(getattr(clusters, "uses_features", False))  # shards by uid would all say the same
+        return Choices(clusters, ExactSums(self.layers, self.mirrored, self.l2), SharedHead(corrections))
 
     def head(self) -> np.ndarray:
         """The head for everybody, (inputs, n_classes), the last row the bias. Raises ValueError if nobody is held."""
         self.check_unchanged()
-        return self.gathered()[0]
+        return self.gathered().head
+
+    def saturated(self) -> int:
+        """How many values of the rows held are the largest that 16 bits hold, and stand for larger ones perhaps."""
+        self.check_unchanged()
+        return sum(ExactSums.saturated(model.arrays) for model in self.state_.models.values())

@@ -26,7 +26,7 @@ from lmeraser_kit.ground.samples import Samples
 from lmeraser_kit.learners.prompt_tuning import PromptTuning
 from lmeraser_kit.learners.protocol import ClusterModel
 from lmeraser_kit.learners.recipe import Recipe
-from lmeraser_kit.learners.ridge_statistics import RidgeStatistics
+from lmeraser_kit.learners.exact_sums import ExactSums
 from lmeraser_kit.partitions.hashed import HashClusters, SingleCluster
 from lmeraser_kit.partitions.hierarchical import HierarchicalClusters
 from lmeraser_kit.partitions.hyperplanes import HyperplaneClusters
@@ -34,7 +34,7 @@ from lmeraser_kit.unlearning.state import State
 from lmeraser_kit.unlearning.votes import ClusterVote, SharedHead
 
 PARTITIONS = (HierarchicalClusters, HyperplaneClusters, HashClusters, SingleCluster)
-PARTS = (*PARTITIONS, PromptTuning, RidgeStatistics, ClusterVote, SharedHead, Recipe, State, ClusterModel, Samples)
+PARTS = (*PARTITIONS, PromptTuning, ExactSums, ClusterVote, SharedHead, Recipe, State, ClusterModel, Samples)
 KIT = {kind.__name__: kind for kind in PARTS}
 KEY = "lmeraser_kit.eraser"
 

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
 import numpy as np
 
+from lmeraser_kit import checks
 from lmeraser_kit.ground.hashing import digest
 from lmeraser_kit.ground.samples import Samples, concatenate, named
-from lmeraser_kit.learners.protocol import Arrays, ClusterModel
+from lmeraser_kit.learners.protocol import ClusterModel, described_array
 from lmeraser_kit.partitions.protocol import Partition
 
 NO_SAMPLES = "no cluster has a model: no private sample is held (any more); add some first"
@@ -26,6 +28,7 @@ class State:
         features: Their features, float32 (n_k, D), if the routing is fitted on them again and again; else empty.
         models: The tuned clusters, by number.
         empty: No samples, of the images' shape and number of classes.
+        sums: Exact sums over all samples, int64, if the learner makes them.
         derived: What follows from the models, computed when it is asked for. It goes when this state does.
     """
 
@@ -34,10 +37,11 @@ class State:
     features: dict[int, np.ndarray]
     models: dict[int, ClusterModel]
     empty: Samples
+    sums: np.ndarray | None = None
     derived: dict[str, Any] = field(default_factory=dict, init=False, repr=False)
 
     def __getstate__(self) -> dict[str, Any]:
-        return vars(self) | {"derived": {}}
+        return {name: value for name, value in vars(self).items() if name != "sums_digest"} | {"derived": {}}
 
     def __len__(self) -> int:
         return sum(map(len, self.members.values()))
@@ -48,12 +52,6 @@ class State:
         if self.routing is None or not self.models:
             raise ValueError(NO_SAMPLES)
         return self.routing
-
-    def learnt(self) -> dict[int, Arrays]:
-        """What is learnt from each cluster, by its number. Raises ValueError if nobody is held."""
-        if not self.models:
-            raise ValueError(NO_SAMPLES)
-        return {k: model.arrays for k, model in self.models.items()}
 
     @property
     def samples(self) -> Samples:
@@ -73,8 +71,21 @@ class State:
         Raises:
             ValueError: If a uid is not held, or is named twice.
         """
-        held = {uid: k for k, part in self.members.items() for uid in part.uids.tolist()}
-        return held if uids is None else {uid: held[uid] for uid in named(uids, held)}
+        if uids is None:
+            return {uid: k for k, part in self.members.items() for uid in part.uids.tolist()}
+        uids = checks.names("uids", uids.uids if isinstance(uids, Samples) else uids)
+        found = self.find(uids)
+        if len(found) < len(uids):
+            named(uids, self.clusters_of())  # says which
+        return found
+
+    def find(self, uids: list[str]) -> dict[str, int]:
+        """The clusters of those of some uids that are held; of a few without looking at everybody."""
+        if len(uids) * len(self.members) > len(self):
+            held = self.clusters_of()
+            return {uid: held[uid] for uid in uids if uid in held}
+        places = ((uid, k) for k, part in self.members.items() for uid in uids if part.position(uid) is not None)
+        return dict(places)
 
     def without(self, uids: Iterable[str]) -> tuple[dict[int, Samples], dict[int, np.ndarray]]:
         """The members (and their features) that remain when those named by `uids` have left.
@@ -98,12 +109,23 @@ class State:
         """A hash of every cluster's model, by its number."""
         return {k: model.digest for k, model in self.models.items()}
 
-    def pieces(self) -> dict[str, str]:
-        """A hash of every piece of the state, by name."""
+    @cached_property
+    def sums_digest(self) -> str:
+        """A hash of the sums, in hex; they cannot be written to."""
+        return self.hashed_sums()
+
+    def hashed_sums(self) -> str:
+        """A hash of the sums, computed again."""
+        return "" if self.sums is None else digest("sums", *described_array(self.sums))
+
+    def pieces(self, again: bool = False) -> dict[str, str]:
+        """A hash of every piece of the state, by name; what was hashed before, `again` only to find damaged memory."""
         parts = {"routing": ""} if self.routing is None else self.routing.pieces()
-        parts |= {f"members {k}": digest(self.members[k].digests.tobytes()) for k in sorted(self.members)}
+        parts |= {f"members {k}": self.members[k].digest for k in sorted(self.members)}
         parts |= {f"features {k}": digest(self.features[k].tobytes()) for k in sorted(self.features)}
-        return parts | {f"cluster {k}": self.models[k].digest for k in sorted(self.models)}
+        parts |= {} if self.sums is None else {"sums": self.hashed_sums() if again else self.sums_digest}
+        models = sorted(self.models.items())
+        return parts | {f"cluster {k}": model.hashed() if again else model.digest for k, model in models}
 
 
 class ExactnessError(AssertionError):

@@ -3,28 +3,30 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
-from scipy.special import softmax
 from sklearn.base import BaseEstimator
 from threadpoolctl import threadpool_limits
 
 from lmeraser_kit import checks
 from lmeraser_kit.ground.samples import Samples
-from lmeraser_kit.learners.protocol import Arrays, BatchedLearner, Context, Learner
-from lmeraser_kit.learners.ridge import SHARPNESS
-from lmeraser_kit.learners.ridge_statistics import RidgeStatistics
+from lmeraser_kit.learners.exact_sums import ExactSums
+from lmeraser_kit.learners.protocol import BatchedLearner, ClusterModel, Context, Learner
+from lmeraser_kit.learners.ridge import LEAST_L2, factor, probabilities, solve
 from lmeraser_kit.partitions.protocol import Partition, weights_of
+from lmeraser_kit.unlearning.state import State
+
+LEAST_SHARE = 1e-4  # a cluster with less of the vote is not asked for its correction
 
 
 @runtime_checkable
 class Vote(Protocol):
     """How clusters answer together: a scikit-learn estimator without `fit`."""
 
-    def gather(self, learner: Learner, clusters: Mapping[int, Arrays], context: Context) -> Any:
-        """What follows from all clusters, computed when it is first needed and dropped when one of them changes."""
+    def gather(self, learner: Learner, state: State, context: Context) -> Any:
+        """What follows from all clusters, and from the sums, if there are any; it is dropped with the state."""
         ...
 
     def predict_proba(
@@ -61,10 +63,10 @@ class ClusterVote(BaseEstimator):
     If the partition has an attribute `vote`, and it is `majority`, a cluster votes for its most probable class.
     """
 
-    def gather(self, learner: Learner, clusters: Mapping[int, Arrays], context: Context) -> Any:
+    def gather(self, learner: Learner, state: State, context: Context) -> Any:
         """The clusters' numbers, and what the learner needs of them."""
-        available = np.array(sorted(clusters))
-        models = [clusters[k] for k in available.tolist()]
+        available = np.array(sorted(state.models))
+        models = [state.models[k].arrays for k in available.tolist()]
         return available, learner.gather(models, context) if isinstance(learner, BatchedLearner) else models
 
     def predict_proba(
@@ -95,57 +97,82 @@ class ClusterVote(BaseEstimator):
 
 
 class SharedHead(BaseEstimator):
-    """One ridge head from the statistics of all clusters (`RidgeStatistics`), maybe beside the clusters' own heads.
+    """One ridge head from the exact sums over all samples, maybe with each cluster's own correction of it.
+
+    A correction is a ridge head on what the shared head leaves of a cluster's labels, `Y - X W`. It is derived: a
+    function of the shared head and of the cluster's rows in the order of their uids, computed when a prediction asks
+    for that cluster, and dropped with the state. What depends on the rows alone, a factor of their kernel matrix, is
+    kept with the cluster.
 
     Args:
-        local: Weight of the clusters' own heads, which vote as the partition says.
+        corrections: Whether clusters correct the shared head, weighted as the partition says.
+        l2: A correction's penalty, in mean diagonals of the cluster's kernel matrix.
     """
 
-    def __init__(self, local: float = 0.0):
-        self.local = local
+    def __init__(self, corrections: bool = False, l2: float = 1.0):
+        self.corrections = corrections
+        self.l2 = l2
 
     def check(self, learner: Learner) -> None:
         """Refuse arguments that make no sense. Raises ValueError."""
-        checks.number("local", self.local)
-        checks.instance("learner", learner, RidgeStatistics, ", from which a shared head can be computed")
+        checks.flag("corrections", self.corrections)
+        checks.number("l2", self.l2, LEAST_L2)
+        checks.instance("learner", learner, ExactSums, ", from which a shared head can be computed")
 
-    def gather(self, learner: RidgeStatistics, clusters: Mapping[int, Arrays], context: Context) -> Any:
-        """The head for everybody, and with `local` each cluster's own, by number."""
-        models = [clusters[k] for k in sorted(clusters)]
-        n_classes = self._n_classes(learner, models[0], context)
-        own = {k: learner.head(clusters[k], n_classes) for k in sorted(clusters) if self.local}
-        return learner.shared_head(models, n_classes), np.array(sorted(clusters)), own
+    def gather(self, learner: ExactSums, state: State, context: Context) -> SharedModel:
+        """The shared head, and where corrections are kept when they have been asked for."""
+        return SharedModel(learner.head(state.sums, context), learner.steps(context), state.models, self.l2)
 
     def predict_proba(
-        self, gathered: Any, learner: RidgeStatistics, partition: Partition, samples: Samples, context: Context
+        self, gathered: SharedModel, learner: ExactSums, partition: Partition, samples: Samples, context: Context
     ) -> np.ndarray:
         """Class probabilities, float64 (N, n_classes): the softmax of the scores, made sharper."""
-        head, available, own = gathered
         x = learner.inputs(samples, context)
         with threadpool_limits(1):  # bits may depend on the number of threads
-            scores = x @ head
-            if self.local:
+            scores = x @ gathered.head
+            if self.corrections:
                 clean = context.features(samples, learner.layers)[:, -context.backbone.n_features :]
+                available = np.array(sorted(gathered.models))
                 weights = weights_of(partition, clean, available, len(x))
-                scores += self.local * self._local_scores(x, weights, list(own.values()))
-            return softmax(SHARPNESS * scores, axis=1)
+                for k, share in zip(available.tolist(), weights.T, strict=True):
+                    asked = share > LEAST_SHARE
+                    if asked.any():
+                        scores[asked] += share[asked, None] * (x[asked] @ gathered.correction(k))
+        return probabilities(scores)
 
-    def forward_passes(self, learner: RidgeStatistics, partition: Partition, weights: np.ndarray) -> int:
+    def forward_passes(self, learner: ExactSums, partition: Partition, weights: np.ndarray) -> int:
         """Those of the inputs."""
         return learner.passes
 
-    @staticmethod
-    def _n_classes(learner: RidgeStatistics, learnt: Arrays, context: Context) -> int:
-        if "statistics" in learnt:
-            return learnt["statistics"].shape[1] - len(learnt["statistics"])
-        widths = context.backbone.layer_widths if learner.layers else [context.backbone.n_features]
-        return learnt["rows"].shape[1] - sum(widths) - 1
 
-    @staticmethod
-    def _local_scores(x: np.ndarray, weights: np.ndarray, heads: list[np.ndarray]) -> np.ndarray:
-        """The scores of the clusters' own heads, weighted, (N, n_classes)."""
-        scores = np.zeros((len(x), heads[0].shape[1]))
-        for head, share in zip(heads, weights.T, strict=True):
-            asked = share > 0
-            scores[asked] += share[asked, None] * (x[asked] @ head)
-        return scores
+@dataclass(frozen=True, eq=False)
+class SharedModel:
+    """A shared head, (L + D + 1, n_classes), and each cluster's correction of it.
+
+    Attributes:
+        head: The shared head, its last row the bias.
+        steps: What rounded features are multiples of, (L + D + 1,).
+        models: The clusters, with their rows and labels.
+        l2: As for `SharedHead`.
+        corrections: Those that were asked for, by cluster.
+    """
+
+    head: np.ndarray
+    steps: np.ndarray
+    models: Mapping[int, ClusterModel]
+    l2: float
+    corrections: dict[int, np.ndarray] = field(default_factory=dict)
+
+    def correction(self, k: int) -> np.ndarray:
+        """Cluster k's correction, (L + D + 1, n_classes)."""
+        if k not in self.corrections:
+            model = self.models[k]
+            x = np.c_[model.arrays["rows"], np.ones(model.n_samples)] * self.steps
+            wide = model.n_samples <= len(self.head)
+            if "factor" not in model.derived:  # of the smaller of X X^T and X^T X
+                system = x @ x.T if wide else x.T @ x
+                model.derived["factor"] = factor(system, self.l2 * np.square(x).sum() / model.n_samples)
+            left = np.eye(self.head.shape[1])[model.arrays["labels"]] - x @ self.head
+            solved = solve(model.derived["factor"], left if wide else x.T @ left)
+            self.corrections[k] = x.T @ solved if wide else solved
+        return self.corrections[k]

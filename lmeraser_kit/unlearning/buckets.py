@@ -1,0 +1,100 @@
+"""The summed part of a state: rows in buckets, and their exact sums, which follow from the set of samples alone.
+
+A row does not know who else is there, so it is computed once. After a request the rows of those who stay are kept, and
+the sums lose the rows that are gone and get those that are new: whole numbers, so these are the sums of a fit.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from lmeraser_kit.ground.determinism import progress
+from lmeraser_kit.ground.samples import Samples, concatenate
+from lmeraser_kit.learners.clusters import cluster_addresses
+from lmeraser_kit.learners.protocol import ClusterModel, Context, SummedLearner
+from lmeraser_kit.unlearning.state import ExactnessError, State
+
+
+@dataclass
+class Buckets:
+    """How a state's buckets and sums follow from those before it.
+
+    Attributes:
+        learner: What makes rows and sums.
+        context: Its `queries` are those who join.
+        held: The state before.
+        refits: Whether samples that stay may move from bucket to bucket.
+        cost: Passes through the backbone so far.
+    """
+
+    learner: SummedLearner
+    context: Context
+    held: State
+    refits: bool = False
+    cost: int = field(default=0, init=False)
+
+    def made(self, jobs: Mapping[int, tuple[Samples, ClusterModel | None]]) -> dict[int, ClusterModel]:
+        """The buckets, by number, of members that are given; a row is computed if no bucket before had it."""
+        known = {k: self._known(k, part) for k, (part, _) in jobs.items()}
+        parts = [part[[i for i in range(len(part)) if i not in known[k]]] for k, (part, _) in jobs.items()]
+        missing = concatenate([self.held.empty, *parts])
+        context = self.context if self.context.queries is not None and _same(missing, self.context.queries) else None
+        computed = self.learner.rows(missing, context or self.context.of(missing, verbose=self.context.verbose))
+        at, models = 0, {}
+        for (k, (part, _)), new in zip(jobs.items(), parts, strict=True):
+            rows = np.empty((len(part), computed.shape[1]), computed.dtype)
+            mine = known[k]
+            rows[[i for i in range(len(part)) if i not in mine]] = computed[at : at + len(new)]
+            at += len(new)
+            for i, row in mine.items():
+                rows[i] = row
+            arrays, cost = self.learner.bucket(rows, part)
+            self.cost += cost // max(1, len(part)) * len(new)
+            (address,) = cluster_addresses(self.learner, part, self.context).values()
+            models[k] = ClusterModel(arrays, len(part), cost, address)
+        return models
+
+    def _known(self, k: int, part: Samples) -> dict[int, np.ndarray]:
+        """The rows, by position, of members that were held already: the same uid, label and pixels.
+
+        Raises:
+            ExactnessError: If a bucket that they come from is not what it was when it was made.
+        """
+        rows = {}
+        for c in self.held.models if self.refits else {k} & self.held.models.keys():
+            before, model = self.held.members[c], self.held.models[c]
+            where = {digest: i for i, digest in enumerate(_digests(before))}
+            found = {i: where[digest] for i, digest in enumerate(_digests(part)) if digest in where}
+            if found and model.hashed() != model.digest:
+                raise ExactnessError(f"the rows of cluster {c} have changed in memory: fit again", [f"cluster {c}"])
+            rows |= {i: model.arrays["rows"][j] for i, j in found.items()}
+        return rows
+
+    def sums(self, members: Mapping[int, Samples], models: Mapping[int, ClusterModel]) -> np.ndarray | None:
+        """The sums over all members; None if there is none."""
+        if not models:
+            return None
+        held, first = self.held, next(iter(models.values()))
+        n_classes = held.empty.n_classes
+        sums = self.learner.nothing(first.arrays, n_classes) if held.sums is None else held.sums.copy()
+        changed = [k for k in held.models.keys() | models.keys() if held.models.get(k) is not models.get(k)]
+        for k in progress(changed, desc="adding up", unit="cluster", disable=not self.context.verbose):
+            before = _digests(held.members[k]) if k in held.models else []
+            after = _digests(members[k]) if k in models else []
+            for sign, mine, others, state in ((-1, before, set(after), held.models), (1, after, set(before), models)):
+                chosen = np.array([i for i, digest in enumerate(mine) if digest not in others], dtype=int)
+                if len(chosen):
+                    self.learner.accumulate(sums, state[k].arrays, chosen, sign)
+        sums.setflags(write=False)
+        return sums
+
+
+def _digests(samples: Samples) -> list[bytes]:
+    return [one.tobytes() for one in samples.digests]
+
+
+def _same(some: Samples, others: Samples) -> bool:
+    return len(some) == len(others) and set(some.uids.tolist()) == set(others.uids.tolist())
