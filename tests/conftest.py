@@ -2,7 +2,7 @@
 
 import pytest
 
-from lmeraser_kit import Backbone, HierarchicalClusters, LMEraser, Recipe, load_dataset
+from lmeraser_kit import Backbone, HierarchicalClusters, LMEraser, Recipe, RidgeEraser, load_dataset
 
 TINY = {"img_size": 16, "embed_dim": 32, "depth": 2, "num_heads": 2}
 
@@ -26,7 +26,7 @@ def private(split):
 def make_eraser(backbone):
     def make(clusters=None, cls=LMEraser, **options):
         recipe = Recipe(**{"epochs": 2, "shift": 0.06, **options.pop("recipe", {})})
-        clusters = clusters or HierarchicalClusters(5)
-        return cls(backbone, clusters, recipe, **{"seed": 3, "verbose": False, **options})
+        tuned = {} if issubclass(cls, RidgeEraser) else {"recipe": recipe}
+        return cls(backbone, clusters or HierarchicalClusters(5), **tuned, **{"seed": 3, "verbose": False, **options})
 
     return make

@@ -19,7 +19,7 @@ from lmeraser_kit.data import inputs
 from lmeraser_kit.experiments import runs as kit_runs
 from lmeraser_kit.experiments.results import write_json
 from lmeraser_kit.ground import determinism
-from lmeraser_kit.learners import Context, PromptTuning, RidgeStatistics, cluster_addresses
+from lmeraser_kit.learners import Context, ExactSums, PromptTuning, cluster_addresses
 
 PACKAGE = determinism.PACKAGE
 
@@ -141,7 +141,7 @@ def test_each_ingredient_of_a_shards_statistics_is_in_its_address(backbone, priv
     part = private[:6]
 
     def address(part=part, **options):
-        return cluster_addresses(RidgeStatistics(**options), part, Context(backbone))[0]
+        return cluster_addresses(ExactSums(**options), part, Context(backbone))[0]
 
     addresses = {"as it was": address(), "layers": address(layers=False), "mirrored": address(mirrored=True)}
     addresses |= {name: address(part=other) for name, other in other_samples(part).items()}

@@ -19,7 +19,7 @@ from lmeraser_kit import (
     Store,
 )
 from lmeraser_kit.ground.hashing import described
-from lmeraser_kit.learners import PromptTuning, RidgeStatistics
+from lmeraser_kit.learners import ExactSums, PromptTuning
 from lmeraser_kit.partitions import OwnPartition
 from lmeraser_kit.store import StoreError
 from lmeraser_kit.testing import NotExactError, check_eraser
@@ -35,7 +35,7 @@ PARTITIONS = {
 LEARNERS = {
     "prompt and head, in slices": (PromptTuning(Recipe(epochs=1, slices=2, shift=0.1)), None),
     "head": (PromptTuning(Recipe(epochs=2, prompt="none")), None),
-    "statistics": (RidgeStatistics(mirrored=True), SharedHead(local=0.3)),
+    "exact sums": (ExactSums(mirrored=True), SharedHead(corrections=True)),
 }
 
 
@@ -55,7 +55,8 @@ def test_every_learner_and_partition_of_the_kit_is_exact(learner, vote, partitio
 
 @pytest.mark.parametrize("kind", [LMEraser, RidgeEraser])
 def test_the_named_erasers_are_rows_of_the_same_table(kind, check, backbone, private, split):
-    eraser = kind(backbone, HashClusters(3), Recipe(epochs=1), verbose=False).fit(private[:30])
+    recipe = {"recipe": Recipe(epochs=1)} if kind is LMEraser else {}
+    eraser = kind(backbone, HashClusters(3), **recipe, verbose=False).fit(private[:30])
     same = Eraser(backbone, *vars(eraser.choices()).values(), verbose=False).fit(private[:30])
     assert eraser.state_.pieces() == same.state_.pieces()
     np.testing.assert_array_equal(eraser.predict_proba(split.test), same.predict_proba(split.test))
@@ -128,7 +129,7 @@ def test_what_is_no_learner_and_no_partition_is_refused(backbone, private):
         Eraser(backbone, ClassMeans(), ClassMeans()).fit(private[:30])
     with pytest.raises(ValueError, match=r"Listed\.learn returned list, expected arrays by name"):
         Eraser(backbone, HashClusters(2), Listed(), verbose=False).fit(private[:30])
-    with pytest.raises(ValueError, match="RidgeStatistics, from which a shared head can be computed"):
+    with pytest.raises(ValueError, match="ExactSums, from which a shared head can be computed"):
         Eraser(backbone, HashClusters(2), ClassMeans(), SharedHead()).fit(private[:30])
 
 

@@ -14,15 +14,14 @@ from unittest import mock
 
 import numpy as np
 import torch
-from sklearn.base import clone
 
 from lmeraser_kit.ground import minibatches
 from lmeraser_kit.ground.hashing import keyed_uniform
 from lmeraser_kit.ground.minibatches import train
 from lmeraser_kit.ground.samples import Samples, concatenate
 from lmeraser_kit.learners import prompt_tuning
-from lmeraser_kit.learners.prompt_tuning import PromptTuning
 from lmeraser_kit.learners.exact_sums import ExactSums
+from lmeraser_kit.learners.prompt_tuning import PromptTuning
 from lmeraser_kit.learners.protocol import Arrays, ClusterModel, Context
 from lmeraser_kit.learners.recipe import Recipe
 from lmeraser_kit.partitions.hierarchical import HierarchicalClusters
@@ -257,7 +256,7 @@ class SubtractedSums(RidgeEraser):
     def choices(self) -> Choices:
         """The usual ones, without rounding."""
         choices = super().choices()
-        return replace(choices, learner=UnroundedSums(**choices.learner.get_params()))
+        return replace(choices, learner=UnroundedSums(self.layers, self.mirrored, self.l2))
 
 
 LEAKS = [

@@ -38,10 +38,10 @@ METHOD_STYLES = {  # method: (colour, marker)
     "soft heads from zero": (_COLOURS[5], "X"),
     "sisa heads (mean)": (_COLOURS[8], "<"),
     "sisa heads (vote)": (_COLOURS[8], ">"),
-    "mirrored ridge head": ("0.5", "*"),
-    "ridge and soft heads": (_COLOURS[9], "d"),
     "layered ridge head": ("black", "P"),
+    "corrected ridge head": (_COLOURS[9], "d"),
     "mirrored layered ridge head": ("0.5", "P"),
+    "mirrored corrected ridge head": ("0.5", "d"),
     "one prompt": (_COLOURS[3], "^"),
     "one head": (_COLOURS[4], "v"),
 }

@@ -80,7 +80,7 @@ class ExactSums(BaseEstimator):
         """Refuse a backbone without a rounding. Raises ValueError."""
         if not backbone.rounding:
             raise ValueError(
-                "the backbone has no rounding for exact sums: backbone.standardised(public) takes one from public samples"
+                "the backbone has no rounding for exact sums: backbone.standardised(public) measures one"
             )
 
     def _rounding(self, context: Context) -> list[np.ndarray]:
@@ -97,8 +97,8 @@ class ExactSums(BaseEstimator):
         whole = np.rint(self.features(samples, context) / self.steps(context)[:-1])
         if n := int((np.abs(whole) > MOST).sum()):
             warnings.warn(
-                f"{n} of {whole.size} features of {len(samples)} samples are more than twice the largest public one, and "
-                "are kept as the largest that 16 bits hold: are the public samples like the private ones?",
+                f"{n} of {whole.size} features are more than twice the largest public one, and are kept as the largest "
+                "that 16 bits hold: are the public samples like the private ones?",
                 stacklevel=2,
             )
         return np.clip(whole, -MOST, MOST).astype(np.int16)

@@ -94,7 +94,7 @@ class StoreFolder:
         members, clusters = {}, {}
         for k, part in state.members.items():
             files = [self.cache.names[checkpoint.address] for checkpoint in state.models[k].checkpoints()]
-            if k in old and np.array_equal(known.members[k].digests, part.digests):
+            if k in old and (part is known.members[k] or np.array_equal(known.members[k].digests, part.digests)):
                 entry, members[k] = {**old[k], "files": files}, known.members[k]
             else:
                 features = {"features": state.features[k]} if k in state.features else {}
@@ -104,6 +104,9 @@ class StoreFolder:
         fitted = {} if state.routing is None else vars(state.routing)
         learnt = {name: np.asarray(array) for name, array in fitted.items() if name.endswith("_")}
         version = {"clusters": clusters, "environment": successor.work.environment, "fitted": state.routing is not None}
+        if state.sums is not None:
+            file = write_file(self.folder / "versions", "sums", pack({"sums": state.sums}))
+            version["sums"] = {"file": file, "nonce": fresh_nonce()}
         name = write_file(self.folder / "versions", "version", pack(learnt, **version))
         return replace(state, members=members, empty=self.empty), version | {"name": name}
 
@@ -145,9 +148,9 @@ class StoreFolder:
         Raises:
             DamagedError: If not. A cluster of which nobody stays need not be read.
         """
-        for part in state.members.values():
-            mine = set(part.uids.tolist())
-            if mine & set(uids) and mine & held_then - set(uids):
+        for k in set(state.find(uids).values()):
+            part = state.members[k]
+            if set(part.uids.tolist()) & held_then - set(uids):
                 np.asarray(part.images)
 
     def read(self, name: str) -> tuple[State, dict, list[str]]:
@@ -173,12 +176,19 @@ class StoreFolder:
                 state.models[k] = self.cache.read(entry["files"][-1])
             except DamagedError as error:
                 damaged += error.files
+        sums = None
+        if "sums" in version and not damaged:  # those of a version with damage are made anew
+            try:
+                sums = unpack(read_file(self.folder / "versions" / version["sums"]["file"]))[0]["sums"]
+                sums.setflags(write=False)
+            except DamagedError as error:
+                damaged += error.files
         if lost:
             raise DamagedError(lost)
         routing = clone(self.partition) if version["fitted"] else None
         if routing is not None:
             vars(routing).update(learnt)
-        return replace(state, routing=routing), version | {"name": name}, damaged
+        return replace(state, routing=routing, sums=sums), version | {"name": name}, damaged
 
     def read_samples(self, folder: str, names: dict[str, str]) -> tuple[Samples, dict[str, np.ndarray]]:
         """What `write_samples` wrote, the images still in their file. Raises DamagedError."""
@@ -191,6 +201,7 @@ class StoreFolder:
         """The files that belong into the folders, as `FOLDER/NAME`: the present version's, and what is staged."""
         names = {f"fixed/{name}" for name in self.fixed} | {f"staged/{name}" for name in staged if name}
         names |= {f"versions/{self.version['name']}"} if self.version["name"] else set()
+        names |= {f"versions/{self.version['sums']['file']}"} if "sums" in self.version else set()
         for entry in self.version["clusters"].values():
             names |= {f"clusters/{file}" for file in entry["files"]}
             names |= {f"samples/{entry[kind]}" for kind in ("index", "images")}
@@ -251,6 +262,7 @@ def write_fixed(folder: Path, eraser: BaseEraser, public: Samples | None) -> dic
 
 
 def leaves(version: dict) -> list[str]:
-    """A hash of every cluster's files and nonce, in the order of their numbers."""
+    """A hash of every cluster's files and nonce, in the order of their numbers; and of the sums', if there are any."""
     clusters = sorted(version["clusters"].items())
-    return [digest("leaf", k, entry["nonce"], entry["index"], *entry["files"]) for k, entry in clusters]
+    sums = [digest("sums", version["sums"]["nonce"], version["sums"]["file"])] if "sums" in version else []
+    return sums + [digest("leaf", k, entry["nonce"], entry["index"], *entry["files"]) for k, entry in clusters]

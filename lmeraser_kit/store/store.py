@@ -37,7 +37,7 @@ from lmeraser_kit.store.snapshot import StoreFolder, leaves, write_fixed
 from lmeraser_kit.unlearning.base import BaseEraser
 from lmeraser_kit.unlearning.state import ExactnessError, State
 
-FORMAT = "3"
+FORMAT = "4"
 
 
 class Store:
@@ -156,6 +156,7 @@ class Store:
                 self._ledger.record("repair", 0, "")
             self.recovered = self.run() if finish else None
             leaving, joining, _ = self._files.combined(self._ledger.pending())
+            self._held = set(self.eraser.state_.clusters_of() if hasattr(self.eraser, "state_") else ())
             self._held = self._held - set(leaving) | set(joining.uids.tolist())
             self._files.clean(self._staged())
             self._ledger.seal()
@@ -297,4 +298,4 @@ class Store:
 
     def _take(self, state: State, version: dict) -> None:
         self.eraser.state_, self.eraser.environment_ = state, version["environment"]
-        self._files.version, self._held = version, set(state.clusters_of())
+        self._files.version = version

@@ -63,7 +63,7 @@ class Buckets:
         Raises:
             ExactnessError: If a bucket that they come from is not what it was when it was made.
         """
-        rows = {}
+        rows: dict[int, np.ndarray] = {}
         for c in self.held.models if self.refits else {k} & self.held.models.keys():
             before, model = self.held.members[c], self.held.models[c]
             where = {digest: i for i, digest in enumerate(_digests(before))}
@@ -80,11 +80,12 @@ class Buckets:
         held, first = self.held, next(iter(models.values()))
         n_classes = held.empty.n_classes
         sums = self.learner.nothing(first.arrays, n_classes) if held.sums is None else held.sums.copy()
-        changed = [k for k in held.models.keys() | models.keys() if held.models.get(k) is not models.get(k)]
+        old = {} if held.sums is None else held.models  # sums that were lost are those of nobody
+        changed = sorted(k for k in old.keys() | models.keys() if old.get(k) is not models.get(k))
         for k in progress(changed, desc="adding up", unit="cluster", disable=not self.context.verbose):
-            before = _digests(held.members[k]) if k in held.models else []
+            before = _digests(held.members[k]) if k in old else []
             after = _digests(members[k]) if k in models else []
-            for sign, mine, others, state in ((-1, before, set(after), held.models), (1, after, set(before), models)):
+            for sign, mine, others, state in ((-1, before, set(after), old), (1, after, set(before), models)):
                 chosen = np.array([i for i, digest in enumerate(mine) if digest not in others], dtype=int)
                 if len(chosen):
                     self.learner.accumulate(sums, state[k].arrays, chosen, sign)

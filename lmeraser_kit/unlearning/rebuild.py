@@ -104,7 +104,7 @@ class Rebuild:
         if isinstance(self.learner, SummedLearner):
             buckets = Buckets(self.learner, context, held, self.partition.refits)
             models |= buckets.made(jobs)
-            cache |= {models[k].address: models[k] for k in jobs}
+            cache.update({models[k].address: models[k] for k in jobs})
             cost, sums = buckets.cost, buckets.sums(members, models)
         else:
             for (k, (_, start)), model in zip(jobs.items(), self.learn(list(jobs.values())), strict=True):

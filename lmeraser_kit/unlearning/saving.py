@@ -23,10 +23,10 @@ from lmeraser_kit.ground.determinism import pick_device
 from lmeraser_kit.ground.hashing import digest
 from lmeraser_kit.ground.plugins import installed
 from lmeraser_kit.ground.samples import Samples
+from lmeraser_kit.learners.exact_sums import ExactSums
 from lmeraser_kit.learners.prompt_tuning import PromptTuning
 from lmeraser_kit.learners.protocol import ClusterModel
 from lmeraser_kit.learners.recipe import Recipe
-from lmeraser_kit.learners.exact_sums import ExactSums
 from lmeraser_kit.partitions.hashed import HashClusters, SingleCluster
 from lmeraser_kit.partitions.hierarchical import HierarchicalClusters
 from lmeraser_kit.partitions.hyperplanes import HyperplaneClusters

@@ -121,6 +121,7 @@ class SharedHead(BaseEstimator):
 
     def gather(self, learner: ExactSums, state: State, context: Context) -> SharedModel:
         """The shared head, and where corrections are kept when they have been asked for."""
+        assert state.sums is not None  # somebody is held
         return SharedModel(learner.head(state.sums, context), learner.steps(context), state.models, self.l2)
 
     def predict_proba(
