@@ -337,8 +337,8 @@ def test_prompts_of_every_kind_are_tuned_and_predict(make_eraser, private, split
 
 
 @pytest.mark.parametrize("kind", [LMEraser, RidgeEraser])
-def test_images_of_another_shape_and_bare_arrays_are_refused(kind, backbone, split):
-    eraser = kind(backbone, HashClusters(2), Recipe(epochs=1), verbose=False).fit(split.private[:20])
+def test_images_of_another_shape_and_bare_arrays_are_refused(kind, make_eraser, split):
+    eraser = make_eraser(HashClusters(2), cls=kind, recipe={"epochs": 1}).fit(split.private[:20])
     assert len(eraser.predict(split.test.images[:2])) == 2
     for images in (np.zeros((2, 3, 8, 8), np.uint8), np.zeros((2, 1, 16, 16), np.uint8)):
         with pytest.raises(ValueError, match="those that were fitted are"):

@@ -75,7 +75,7 @@ def test_sisa_costs_its_formula():
 
 def test_a_second_deletion_in_a_shard_does_not_bring_the_first_back(backbone, private):
     sisa = build_method("sisa (mean)", backbone, 3, Recipe(epochs=2), seed=3, verbose=False).fit(private[:60])
-    shard = sisa.state_.clusters_of()
+    shard = sisa.state_.cluster_by_uid()
     first, second = [uid for uid in shard if shard[uid] == shard[private.uids[0]]][:2]
     sisa.forget(first)
     sisa.forget(second)

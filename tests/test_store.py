@@ -115,7 +115,7 @@ def test_the_store_is_the_eraser_on_disk(make_store, make_eraser, private, split
 
 def test_a_window_touches_each_cluster_once(make_store, fresh_hash, private):
     store = make_store()
-    cluster = store.eraser.state_.clusters_of()
+    cluster = store.eraser.state_.cluster_by_uid()
     largest = max(store.eraser.sizes(), key=store.eraser.sizes().get)
     leaving = [uid for uid, k in cluster.items() if k == largest][:3]
     for uid in leaving:
@@ -336,7 +336,7 @@ def test_what_lies_in_the_stores_folders_does_not_stop_forgetting(make_store, pr
 def test_one_damaged_images_file_stops_nobody_else(make_store, private, fresh_hash):
     store = make_store()
     k = max(store.eraser.sizes(), key=store.eraser.sizes().get)
-    cluster = store.eraser.state_.clusters_of()
+    cluster = store.eraser.state_.cluster_by_uid()
     path = next((store.folder / "samples").glob(f"{k:05d}.images-*"))
     path.write_bytes(path.read_bytes()[:-1])
     mine, others = ([uid for uid in cluster if (cluster[uid] == k) is own] for own in (True, False))
@@ -353,7 +353,7 @@ def test_one_damaged_images_file_stops_nobody_else(make_store, private, fresh_ha
 def test_a_recorded_request_that_cannot_be_carried_out_can_be_overtaken(make_store, private, fresh_hash):
     """An images file is damaged after the request was recorded: the whole cluster can still leave."""
     store = make_store()
-    cluster = store.eraser.state_.clusters_of()
+    cluster = store.eraser.state_.cluster_by_uid()
     k = cluster[private.uids[0]]
     store.request_forget(private.uids[0])
     path = next((store.folder / "samples").glob(f"{k:05d}.images-*"))

@@ -21,7 +21,7 @@ from lmeraser_kit import checks
 from lmeraser_kit.backbones import frozen
 from lmeraser_kit.backbones.fast_forward import shortened
 from lmeraser_kit.backbones.networks import Architecture, build, name_of, outputs, own_module, same_module
-from lmeraser_kit.backbones.preprocessing import clean_views, rounding, standardisation
+from lmeraser_kit.backbones.preprocessing import ROUNDING, STANDARD, clean_views, measured
 from lmeraser_kit.backbones.pretraining import pretrain_vit
 from lmeraser_kit.backbones.timm_models import read_timm
 from lmeraser_kit.backbones.weights import read_weights, write_weights
@@ -32,8 +32,6 @@ from lmeraser_kit.ground.samples import Samples
 FEATURE_BATCH = 64  # kernels may round differently for different batch shapes: features always come in this one
 PRECISIONS = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 LAST_UNPICKLED: dict[tuple[str, str], dict] = {}
-STANDARD = ("lmeraser_kit.mean", "lmeraser_kit.scale")  # names of a standardisation among the weights
-ROUNDING = ("lmeraser_kit.step", "lmeraser_kit.mean_square")  # and of what `preprocessing.rounding` has found
 
 
 class Backbone:
@@ -71,7 +69,7 @@ class Backbone:
         self.name = name_of(self.architecture)
         frozen.check_finite_weights(self.name, state)
         self.standard, self._frozen = [state[name].float() for name in STANDARD if name in state], None
-        self.rounding = [state[name].cpu() for name in ROUNDING if name in state]  # see `preprocessing.rounding`
+        self.rounding = [state[name].cpu() for name in ROUNDING if name in state]
         self.to(device)
 
     def __repr__(self) -> str:
@@ -150,16 +148,9 @@ class Backbone:
     @functools.cached_property
     def fingerprint(self) -> str:
         """A hash of the architecture, the preprocessing and every weight, in hex."""
-        weights = sorted(self.state_dict().items())
-        return digest(
-            "backbone",
-            self.description(),
-            *(
-                part
-                for name, w in weights
-                for part in (name, w.dtype, tuple(w.shape), w.reshape(-1).view(torch.uint8).numpy().tobytes())
-            ),
-        )
+        state = sorted(self.state_dict().items())
+        each = [(n, w.dtype, tuple(w.shape), w.reshape(-1).view(torch.uint8).numpy().tobytes()) for n, w in state]
+        return digest("backbone", self.description(), *(part for one in each for part in one))
 
     def description(self) -> str:
         """Architecture, arguments, preprocessing and precision, as JSON; with the weights, all that a backbone is."""
@@ -187,36 +178,30 @@ class Backbone:
         """
         self._check_frozen()
         views = views.to(PRECISIONS[self.precision])
-        features = torch.cat(self._layers(views), dim=1) if layers else self.short(views).float()
-        if not self.standard:
-            return features
-        mean, scale = (tensor[-features.shape[1] :] for tensor in self.standard)
-        return (features - mean) / scale
+        features = torch.cat(self._layers(views), 1) if layers else self.short(views).float()
+        mean_and_scale = [tensor[-features.shape[1] :] for tensor in self.standard]
+        return (features - mean_and_scale[0]) / mean_and_scale[1] if mean_and_scale else features
 
     def _layers(self, views: torch.Tensor) -> list[torch.Tensor]:
         return outputs(self.model, views, None if self.is_timm else self.arguments["stages"])
 
-    def standardised(self, public: Samples, threads: int = 1) -> Backbone:
-        """The same backbone, its features standardised by public samples, so that one head rate serves all.
+    def standardised(self, public: Samples, threads: int = 1, centre: bool = True) -> Backbone:
+        """The same backbone, its features standardised by public samples, and a rounding of them for exact sums.
 
-        The public samples also say how features are rounded for exact sums (`preprocessing.rounding`).
+        Args:
+            public: Public samples.
+            threads: Intra-op threads.
+            centre: Whether to standardise at all, so that one head rate serves all backbones; otherwise features stay
+                what they are, and the rounding alone is measured.
         """
-        return self._measured(public, threads, standardise=True)
-
-    def _measured(self, public: Samples, threads: int, standardise: bool) -> Backbone:
-        """The same backbone with a rounding for its features, which are standardised first if they should be."""
-        images = np.asarray(checks.instance("public", public, Samples).images)
         *made_of, state, config = self._made_of()
         weights = {name: tensor for name, tensor in state.items() if name not in (*STANDARD, *ROUNDING)}
         where = (str(self.device), self.precision)
         plain = Backbone(*made_of, weights, config, *where)
+        images = np.asarray(checks.instance("public", public, Samples).images)
         features = plain.features(images, threads, show_progress=True, layers=True)
-        if standardise:
-            mean, scale = standardisation(features, plain.layer_widths)
-            weights |= dict(zip(STANDARD, (mean, scale), strict=True))
-            features = (features - mean.numpy()) / scale.numpy()
-        weights |= dict(zip(ROUNDING, rounding(features), strict=True))
-        return Backbone(*made_of, weights, config, *where)
+        noted = measured(features, plain.layer_widths, checks.flag("centre", centre))
+        return Backbone(*made_of, weights | noted, config, *where)
 
     def features(
         self,
@@ -264,8 +249,9 @@ class Backbone:
 
     def save(self, path: Path | str) -> Path:
         """Write weights and configuration to one safetensors file, whole or not at all."""
-        description = {"lmeraser_kit.backbone": self.description()}
-        return write_weights(checks.path("path", path), self.state_dict(), description)
+        return write_weights(
+            checks.path("path", path), self.state_dict(), {"lmeraser_kit.backbone": self.description()}
+        )
 
     @classmethod
     def load(cls, path: Path | str, device: str = "auto", module: torch.nn.Module | None = None) -> Backbone:
@@ -299,8 +285,8 @@ class Backbone:
     @classmethod
     def train(cls, public: Samples, epochs: int = 70, seed: int = 0, device: str = "auto", **options) -> Backbone:
         """A small ViT, pre-trained on public samples; arguments and errors are those of `pretraining.pretrain_vit`."""
-        trained = cls(*pretrain_vit(public, epochs, seed, device, **options), device)
-        return trained._measured(public, options.get("threads", 1), standardise=False)
+        made_of = pretrain_vit(public, epochs, seed, device, **options)
+        return cls(*made_of, device).standardised(public, options.get("threads", 1), centre=False)
 
     @classmethod
     def from_module(

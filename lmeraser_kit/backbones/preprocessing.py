@@ -9,6 +9,8 @@ import numpy as np
 import torch
 from torchvision.transforms.v2 import functional as transforms
 
+STANDARD = ("lmeraser_kit.mean", "lmeraser_kit.scale")  # names of a standardisation among a backbone's weights
+ROUNDING = ("lmeraser_kit.step", "lmeraser_kit.mean_square")  # and of a rounding
 MOST = 2**15 - 1  # the largest whole number that a rounded feature can be: 16 bits, without the most negative one
 
 
@@ -84,3 +86,21 @@ def rounding(features: np.ndarray) -> list[torch.Tensor]:
     largest = np.maximum(largest, 1e-3 * largest.mean() + 1e-12)  # a column may be 0 on all public samples
     steps = np.exp2(np.ceil(np.log2(2 * largest / MOST)))
     return [torch.from_numpy(steps), torch.from_numpy(np.square(features).mean(axis=0))]
+
+
+def measured(features: np.ndarray, widths: Sequence[int], standardise: bool) -> dict[str, torch.Tensor]:
+    """What a backbone notes of public features: a `rounding`, and a `standardisation` if there should be one.
+
+    Standardised features let one head rate serve all backbones; rounded ones add up exactly.
+
+    Args:
+        features: Of public samples, as the network makes them, (N, D).
+        widths: How many columns each stage has, and the feature, the last.
+        standardise: Whether to standardise.
+    """
+    noted = {}
+    if standardise:
+        mean, scale = standardisation(features, widths)
+        noted |= dict(zip(STANDARD, (mean, scale), strict=True))
+        features = (features - mean.numpy()) / scale.numpy()
+    return noted | dict(zip(ROUNDING, rounding(features), strict=True))

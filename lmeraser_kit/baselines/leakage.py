@@ -244,10 +244,10 @@ class UnroundedSums(ExactSums):
         """Zeros in floating point."""
         return super().nothing(learnt, n_classes).astype(np.float64)
 
-    def accumulate(self, sums: np.ndarray, learnt: Arrays, chosen: np.ndarray, sign: int) -> None:
+    def accumulate(self, sums: np.ndarray, learnt: Arrays, sign: int) -> None:
         """Add or subtract what is rounded at every step."""
-        x = np.c_[learnt["rows"][chosen], np.ones(len(chosen))]
-        sums += sign * (x.T @ np.c_[x, np.eye(sums.shape[1] - len(sums))[learnt["labels"][chosen]]])
+        x = np.c_[learnt["rows"], np.ones(len(learnt["rows"]))]
+        sums += sign * (x.T @ np.c_[x, np.eye(sums.shape[1] - len(sums))[learnt["labels"]]])
 
 
 class SubtractedSums(RidgeEraser):

@@ -135,7 +135,7 @@ class Samples:
 
     def position(self, uid: str) -> int | None:
         """Where a sample is, None if it is not there, of samples in the order of their uids: by bisection."""
-        at = int(np.searchsorted(self.uids, uid))
+        at = int(np.searchsorted(self.uids, checks.text("uid", uid)))
         return at if at < len(self) and self.uids[at] == uid else None
 
     def without(self, uids) -> Samples:

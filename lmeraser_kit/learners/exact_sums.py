@@ -79,9 +79,7 @@ class ExactSums(BaseEstimator):
     def check_backbone(self, backbone: Backbone) -> None:
         """Refuse a backbone without a rounding. Raises ValueError."""
         if not backbone.rounding:
-            raise ValueError(
-                "the backbone has no rounding for exact sums: backbone.standardised(public) measures one"
-            )
+            raise ValueError("the backbone has no rounding for exact sums: backbone.standardised(public) measures one")
 
     def _rounding(self, context: Context) -> list[np.ndarray]:
         self.check_backbone(context.backbone)
@@ -121,20 +119,19 @@ class ExactSums(BaseEstimator):
         inputs = learnt["rows"].shape[1] + 1
         return np.zeros((inputs, inputs + n_classes), dtype=np.int64)
 
-    def accumulate(self, sums: np.ndarray, learnt: Arrays, chosen: np.ndarray, sign: int) -> None:
-        """Add members of a bucket to the sums, or take them back, in place and to the bit.
+    def accumulate(self, sums: np.ndarray, learnt: Arrays, sign: int) -> None:
+        """Add members of buckets to the sums, or take them back, in place and to the bit.
 
         Args:
             sums: The upper triangle of `X^T X`, and `X^T Y` beside it; what is left of the triangle's blocks stays 0.
-            learnt: The bucket's rows and labels.
-            chosen: Positions of the members, (M,).
+            learnt: The members' rows and labels.
             sign: 1 to add, -1 to take back.
         """
         rows, inputs = learnt["rows"], len(sums)
-        labels = np.eye(sums.shape[1] - inputs)[learnt["labels"][chosen]]
-        for start in range(0, len(chosen), BLOCK):
+        labels = np.eye(sums.shape[1] - inputs)[learnt["labels"]]
+        for start in range(0, len(rows), BLOCK):
             part = slice(start, start + BLOCK)
-            xy = np.c_[rows[chosen[part]], np.ones(len(labels[part])), labels[part]]
+            xy = np.c_[rows[part], np.ones(len(labels[part])), labels[part]]
             for top in range(0, inputs, PANEL):
                 panel = slice(top, min(top + PANEL, inputs))
                 sums[panel, top:] += sign * (xy[:, panel].T @ xy[:, top:]).astype(np.int64)
@@ -153,5 +150,5 @@ class ExactSums(BaseEstimator):
     def predict_proba(self, learnt: Arrays, samples: Samples, context: Context) -> np.ndarray:
         """The class probabilities of a head from one bucket alone, float64 (N, n_classes)."""
         sums = self.nothing(learnt, samples.n_classes)
-        self.accumulate(sums, learnt, np.arange(len(learnt["rows"])), 1)
+        self.accumulate(sums, learnt, 1)
         return probabilities(self.inputs(samples, context) @ self.head(sums, context))

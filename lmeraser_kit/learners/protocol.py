@@ -194,8 +194,8 @@ class SummedLearner(Learner, Protocol):
         """The sums of no sample, int64, for rows like those of a bucket."""
         ...
 
-    def accumulate(self, sums: np.ndarray, learnt: Arrays, chosen: np.ndarray, sign: int) -> None:
-        """Add (1) or take back (-1) members of a bucket, at positions (M,), in place: to the bit, in any order."""
+    def accumulate(self, sums: np.ndarray, learnt: Arrays, sign: int) -> None:
+        """Add (1) or take back (-1) rows, with what a bucket keeps beside them, in place: to the bit, in any order."""
         ...
 
 

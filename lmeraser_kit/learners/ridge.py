@@ -65,7 +65,9 @@ def factor(system: np.ndarray, penalty: float) -> np.ndarray:
     Raises:
         ValueError: If the penalty is too small to tell from 0 beside the matrix.
     """
-    system[np.diag_indices(len(system))] += penalty
+    n = len(checks.array("system", system, "D", "D"))
+    system = checks.array("system", system, n, n)
+    system[np.diag_indices(len(system))] += checks.number("penalty", penalty, beyond=True)
     try:
         with threadpool_limits(1):
             return cho_factor(system, overwrite_a=True, check_finite=False)[0]
@@ -74,11 +76,13 @@ def factor(system: np.ndarray, penalty: float) -> np.ndarray:
 
 
 def solve(cholesky: np.ndarray, right: np.ndarray) -> np.ndarray:
-    """What solves the system of a `factor` for the right-hand sides (D, C)."""
+    """What solves the system of a `factor`, (D, D), for right-hand sides, (D, C)."""
+    n = len(checks.array("cholesky", cholesky, "D", "D"))
+    cholesky, right = checks.array("cholesky", cholesky, n, n), checks.array("right", right, n, "C")
     with threadpool_limits(1):
         return cho_solve((cholesky, False), right, check_finite=False)
 
 
 def probabilities(scores: np.ndarray) -> np.ndarray:
     """Scores that are about 0 and 1 as class probabilities, (N, n_classes): the softmax, made sharper."""
-    return softmax(SHARPNESS * scores, axis=1)
+    return softmax(SHARPNESS * checks.array("scores", scores, "N", "n_classes", empty=True), axis=1)

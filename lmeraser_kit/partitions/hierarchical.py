@@ -42,6 +42,10 @@ class HierarchicalClusters(BaseEstimator):
             with s the mean squared distance of the fitted samples to their prototypes; 0 for the nearest cluster alone
             (the paper). It changes no cluster's members, so forgetting costs the same and is as exact.
         n_votes: With softness, how many of the nearest prototypes vote (a prompted pass each); None for all.
+        unit_length: Whether features are scaled to length 1 first, and rounded to whole multiples of 2^-14. Without it
+            a few features that are large decide everything, and with average linkage nearly all samples share one
+            cluster. Distances between whole numbers are exact, so that a matrix product computes them, and routing is
+            the same on every machine.
     """
 
     def __init__(
@@ -55,6 +59,7 @@ class HierarchicalClusters(BaseEstimator):
         split_by="features",
         softness=0.0,
         n_votes=None,
+        unit_length=False,
     ):
         self.n_clusters = n_clusters
         self.distance_threshold = distance_threshold
@@ -65,6 +70,7 @@ class HierarchicalClusters(BaseEstimator):
         self.split_by = split_by
         self.softness = softness
         self.n_votes = n_votes
+        self.unit_length = unit_length
 
     uses_features = True
 
@@ -103,6 +109,7 @@ class HierarchicalClusters(BaseEstimator):
         checks.choice("split_by", self.split_by, ("features", "uids"))
         checks.whole("fit_size", self.fit_size)
         checks.number("softness", self.softness)
+        checks.flag("unit_length", self.unit_length)
         if (self.n_clusters is None) == (self.distance_threshold is None):
             raise ValueError("give one of n_clusters and distance_threshold, and None for the other")
         for name in ("n_clusters", "n_votes"):
@@ -124,7 +131,7 @@ class HierarchicalClusters(BaseEstimator):
         draws = keyed_uniform("prototypes", 0, keys)[:, 0]
         features = checks.array("features", features, len(draws), "D")
         chosen = np.argsort(draws, kind="stable")[: self.fit_size]
-        points = features[chosen].astype(np.float64)
+        points = self._points(features[chosen])
         labels = np.zeros(len(points), dtype=int)
         if len(points) > 1:
             n_clusters = None if self.n_clusters is None else min(self.n_clusters, len(points))
@@ -136,6 +143,8 @@ class HierarchicalClusters(BaseEstimator):
         self.counts_ = np.bincount(labels)  # how many samples each prototype is the mean of
         means = [points[labels == k].mean(axis=0) for k in range(len(self.counts_))]
         self.prototypes_ = np.array(means).reshape(-1, features.shape[1])
+        if self.unit_length:
+            self.prototypes_ = np.rint(self.prototypes_)
         self.spread_ = np.square(points - self.prototypes_[labels]).sum(axis=1).mean(keepdims=True)
         self.shards_ = -(-self.counts_ // most) if self.split_by == "uids" else np.ones_like(self.counts_)
         return self
@@ -144,7 +153,7 @@ class HierarchicalClusters(BaseEstimator):
         """The cluster of each sample, (N,) int: its nearest prototype's, or one of that prototype's shards."""
         draws = keyed_uniform("shard", 0, keys)[:, 0]
         features = checks.array("features", features, len(draws), self.prototypes_.shape[1])
-        nearest = _nearest(features, self.prototypes_)
+        nearest = self._nearest(features, self.prototypes_)
         first = np.cumsum(self.shards_) - self.shards_
         return first[nearest] + (draws * self.shards_[nearest]).astype(int)
 
@@ -165,14 +174,36 @@ class HierarchicalClusters(BaseEstimator):
         near, place = np.unique(prototype, return_inverse=True)
         shards = np.bincount(place)
         if not self.softness:
-            nearest = _nearest(features, self.prototypes_[near])
+            nearest = self._nearest(features, self.prototypes_[near])
             return (nearest[:, None] == place) / shards[place]
-        distances = cdist(features.astype(np.float64), self.prototypes_[near], "sqeuclidean")
+        distances = self._squared(features, self.prototypes_[near])
         if self.n_votes is not None and self.n_votes < len(near):
             farthest = np.partition(distances, self.n_votes - 1, axis=1)[:, [self.n_votes - 1]]
             distances = np.where(distances <= farthest, distances, np.inf)
         weights = softmax(-distances / (self.softness * max(self.spread_[0], np.finfo(float).tiny)), axis=1)
         return weights[:, place] / shards[place]
+
+    def _points(self, features: np.ndarray) -> np.ndarray:
+        """Features as they are compared, float64 (N, D): each row from its own feature alone."""
+        points = features.astype(np.float64)
+        if not self.unit_length:
+            return points
+        length = np.sqrt(np.square(points).sum(axis=1, keepdims=True))
+        return np.rint(points * (2.0**14 / np.maximum(length, np.finfo(np.float32).tiny)))
+
+    def _squared(self, features: np.ndarray, prototypes: np.ndarray) -> np.ndarray:
+        """Squared distances to prototypes, (N, K); a row does not depend on who else is there."""
+        points = self._points(features)
+        if not self.unit_length:
+            return cdist(points, prototypes, "sqeuclidean")
+        squares = np.square(points).sum(axis=1)[:, None] + np.square(prototypes).sum(axis=1)
+        return squares - 2 * (points @ prototypes.T)  # whole numbers below 2^53, so in any order the same
+
+    def _nearest(self, features: np.ndarray, prototypes: np.ndarray) -> np.ndarray:
+        """The nearest prototype of each sample, (N,)."""
+        parts = (features[i : i + 4096] for i in range(0, len(features), 4096))  # not N x K at once
+        found = [self._squared(part, prototypes).argmin(axis=1) for part in parts]
+        return np.concatenate(found or [np.zeros(0, dtype=np.int64)])
 
     def pieces(self) -> dict[str, str]:
         """A hash of every prototype, and of the rest, by name."""
@@ -191,9 +222,3 @@ def _divide(points: np.ndarray, labels: np.ndarray, most: int) -> None:
             labels[members[half == 1]] = labels.max() + 1
         else:
             k += 1
-
-
-def _nearest(features: np.ndarray, prototypes: np.ndarray) -> np.ndarray:
-    """The nearest prototype of each sample, (N,); pair by pair, so that it does not depend on who else is there."""
-    parts = (features[i : i + 4096].astype(np.float64) for i in range(0, len(features), 4096))  # not N x K at once
-    return np.concatenate([cdist(part, prototypes).argmin(axis=1) for part in parts] or [np.zeros(0, dtype=np.int64)])

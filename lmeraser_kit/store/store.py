@@ -156,8 +156,8 @@ class Store:
                 self._ledger.record("repair", 0, "")
             self.recovered = self.run() if finish else None
             leaving, joining, _ = self._files.combined(self._ledger.pending())
-            self._held = set(self.eraser.state_.clusters_of() if hasattr(self.eraser, "state_") else ())
-            self._held = self._held - set(leaving) | set(joining.uids.tolist())
+            held = set(self.eraser.state_.cluster_by_uid() if hasattr(self.eraser, "state_") else ())
+            self._held = held - set(leaving) | set(joining.uids.tolist())
             self._files.clean(self._staged())
             self._ledger.seal()
 
@@ -297,5 +297,4 @@ class Store:
         return [staged for _, _, staged in self._ledger.pending()]
 
     def _take(self, state: State, version: dict) -> None:
-        self.eraser.state_, self.eraser.environment_ = state, version["environment"]
-        self._files.version = version
+        self.eraser.state_, self.eraser.environment_, self._files.version = state, version["environment"], version

@@ -14,8 +14,10 @@ import numpy as np
 from lmeraser_kit.ground.determinism import progress
 from lmeraser_kit.ground.samples import Samples, concatenate
 from lmeraser_kit.learners.clusters import cluster_addresses
-from lmeraser_kit.learners.protocol import ClusterModel, Context, SummedLearner
+from lmeraser_kit.learners.protocol import Arrays, ClusterModel, Context, SummedLearner
 from lmeraser_kit.unlearning.state import ExactnessError, State
+
+TOGETHER = 64  # buckets that are added up in one product
 
 
 @dataclass
@@ -82,19 +84,29 @@ class Buckets:
         sums = self.learner.nothing(first.arrays, n_classes) if held.sums is None else held.sums.copy()
         old = {} if held.sums is None else held.models  # sums that were lost are those of nobody
         changed = sorted(k for k in old.keys() | models.keys() if old.get(k) is not models.get(k))
-        for k in progress(changed, desc="adding up", unit="cluster", disable=not self.context.verbose):
+        gone, new = list[Arrays](), list[Arrays]()
+        for k in changed:
             before = _digests(held.members[k]) if k in old else []
             after = _digests(members[k]) if k in models else []
-            for sign, mine, others, state in ((-1, before, set(after), old), (1, after, set(before), models)):
-                chosen = np.array([i for i, digest in enumerate(mine) if digest not in others], dtype=int)
-                if len(chosen):
-                    self.learner.accumulate(sums, state[k].arrays, chosen, sign)
+            gone += _chosen(old.get(k), before, set(after))
+            new += _chosen(models.get(k), after, set(before))
+        for sign, parts in ((-1, gone), (1, new)):
+            steps = range(0, len(parts), TOGETHER)
+            for i in progress(steps, desc="adding up", unit="step", disable=not self.context.verbose):
+                some = parts[i : i + TOGETHER]
+                self.learner.accumulate(sums, {name: np.concatenate([p[name] for p in some]) for name in some[0]}, sign)
         sums.setflags(write=False)
         return sums
 
 
 def _digests(samples: Samples) -> list[bytes]:
     return [one.tobytes() for one in samples.digests]
+
+
+def _chosen(model: ClusterModel | None, mine: list[bytes], others: set[bytes]) -> list[Arrays]:
+    """What a bucket keeps of those members who are not among others, in a list; an empty one if there is none."""
+    rows = [i for i, digest in enumerate(mine) if digest not in others]
+    return [{name: array[rows] for name, array in model.arrays.items()}] if model is not None and rows else []
 
 
 def _same(some: Samples, others: Samples) -> bool:

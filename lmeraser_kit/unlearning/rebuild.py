@@ -197,7 +197,7 @@ def warn_if_uneven(members: dict[int, Samples], prototypes: Sequence) -> None:
 
 def _n_moved(before: State, after: State) -> int:
     """Samples in both states that are in other company, clusters being matched by their members: numbers are new."""
-    old, new = before.clusters_of(), after.clusters_of()
+    old, new = before.cluster_by_uid(), after.cluster_by_uid()
     stayed = sorted(old.keys() & new.keys())
     together = contingency_matrix([old[uid] for uid in stayed], [new[uid] for uid in stayed])
     return int(together.sum() - together[linear_sum_assignment(-together)].sum())

@@ -65,24 +65,26 @@ class State:
         uids = np.concatenate([self.empty.uids, *(part.uids for part in self.members.values())])
         return clusters[np.argsort(uids, kind="stable")]
 
-    def clusters_of(self, uids: Iterable[str] | None = None) -> dict[str, int]:
-        """The cluster of each sample named, by uid; of all by default.
+    def cluster_by_uid(self) -> dict[str, int]:
+        """The cluster of every sample, by uid."""
+        return {uid: k for k, part in self.members.items() for uid in part.uids.tolist()}
+
+    def clusters_of(self, uids: Iterable[str]) -> dict[str, int]:
+        """The cluster of each sample named, by uid.
 
         Raises:
             ValueError: If a uid is not held, or is named twice.
         """
-        if uids is None:
-            return {uid: k for k, part in self.members.items() for uid in part.uids.tolist()}
         uids = checks.names("uids", uids.uids if isinstance(uids, Samples) else uids)
         found = self.find(uids)
         if len(found) < len(uids):
-            named(uids, self.clusters_of())  # says which
+            named(uids, self.cluster_by_uid())  # says which
         return found
 
     def find(self, uids: list[str]) -> dict[str, int]:
         """The clusters of those of some uids that are held; of a few without looking at everybody."""
         if len(uids) * len(self.members) > len(self):
-            held = self.clusters_of()
+            held = self.cluster_by_uid()
             return {uid: held[uid] for uid in uids if uid in held}
         places = ((uid, k) for k, part in self.members.items() for uid in uids if part.position(uid) is not None)
         return dict(places)

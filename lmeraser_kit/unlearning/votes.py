@@ -168,12 +168,19 @@ class SharedModel:
         """Cluster k's correction, (L + D + 1, n_classes)."""
         if k not in self.corrections:
             model = self.models[k]
-            x = np.c_[model.arrays["rows"], np.ones(model.n_samples)] * self.steps
-            wide = model.n_samples <= len(self.head)
-            if "factor" not in model.derived:  # of the smaller of X X^T and X^T X
-                system = x @ x.T if wide else x.T @ x
-                model.derived["factor"] = factor(system, self.l2 * np.square(x).sum() / model.n_samples)
-            left = np.eye(self.head.shape[1])[model.arrays["labels"]] - x @ self.head
-            solved = solve(model.derived["factor"], left if wide else x.T @ left)
-            self.corrections[k] = x.T @ solved if wide else solved
+            rows = model.arrays["rows"].astype(np.float64)
+            few = len(rows) <= len(self.head)  # the factor is that of the smaller of X X^T and X^T X
+            if "factor" not in model.derived:
+                x = np.c_[rows * self.steps[:-1], np.ones(len(rows))]
+                penalty = self.l2 * np.square(x).sum() / len(rows)
+                model.derived["factor"] = factor(x @ x.T if few else x.T @ x, penalty)
+            fitted = rows @ (self.steps[:-1, None] * self.head[:-1]) + self.head[-1]
+            left = np.eye(self.head.shape[1])[model.arrays["labels"]] - fitted
+            cholesky = model.derived["factor"]
+            solved = self._back(rows, solve(cholesky, left)) if few else solve(cholesky, self._back(rows, left))
+            self.corrections[k] = solved
         return self.corrections[k]
+
+    def _back(self, rows: np.ndarray, right: np.ndarray) -> np.ndarray:
+        """`X^T R`, (L + D + 1, n_classes)."""
+        return np.vstack([self.steps[:-1, None] * (rows.T @ right), right.sum(axis=0)])

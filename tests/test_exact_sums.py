@@ -1,0 +1,181 @@
+"""Exact sums: equal to the bit whatever the order, batches, threads and kernel, and taken back to the bit."""
+
+import os
+import signal
+import subprocess
+import sys
+import warnings
+
+import numpy as np
+import pytest
+from threadpoolctl import threadpool_limits
+
+from lmeraser_kit import ExactnessError, HashClusters, HierarchicalClusters, RidgeEraser, SingleCluster, Store
+from lmeraser_kit.backbones.preprocessing import MOST, rounding
+from lmeraser_kit.ground.hashing import digest
+from lmeraser_kit.learners import Context, ExactSums
+from lmeraser_kit.learners.exact_sums import BLOCK, PANEL
+
+WIDTH, CLASSES = PANEL + 40, 7
+
+
+def rows(n, seed=0):
+    """Rows as large as 16 bits allow, so that sums in float32, or rounded ones, would differ."""
+    rng = np.random.default_rng(seed)
+    whole = rng.integers(-MOST, MOST + 1, (n, WIDTH)).astype(np.int16)
+    return {"rows": whole, "labels": rng.integers(0, CLASSES, n)}
+
+
+def summed(parts):
+    learner = ExactSums()
+    total = learner.nothing(parts[0], CLASSES)
+    for part in parts:
+        learner.accumulate(total, part, 1)
+    return total
+
+
+def part_of(learnt, chosen):
+    return {name: array[chosen] for name, array in learnt.items()}
+
+
+def test_the_sums_are_those_of_whole_numbers():
+    learnt = rows(300)
+    total, x = summed([learnt]), np.c_[learnt["rows"], np.ones(300)].astype(np.int64)
+    gram, moments = x.T @ x, x.T @ np.eye(CLASSES, dtype=np.int64)[learnt["labels"]]  # NumPy's own loops, without BLAS
+    assert total.dtype == np.int64
+    np.testing.assert_array_equal(np.triu(total[:, : WIDTH + 1]), np.triu(gram))
+    np.testing.assert_array_equal(total[:, WIDTH + 1 :], moments)
+
+
+def test_order_batches_and_threads_do_not_matter():
+    learnt, n = rows(BLOCK + 500), BLOCK + 500
+    order = np.random.default_rng(1).permutation(n)
+    expected = summed([learnt])
+    parts = [part_of(learnt, some) for some in np.split(order, [1, 2, 700, BLOCK])]
+    with threadpool_limits(1):
+        np.testing.assert_array_equal(summed(parts), expected)
+    with threadpool_limits(2):
+        np.testing.assert_array_equal(summed(parts[::-1]), expected)
+
+
+KERNEL = """
+import sys
+sys.path.insert(0, "tests")
+from test_exact_sums import digest, rows, summed
+print(digest(summed([rows(700)]).tobytes()))
+"""
+
+
+@pytest.mark.parametrize("kernel", ["Haswell", "Nehalem", "Sandybridge", "SkylakeX"])
+def test_another_kernel_of_the_blas_gives_the_same_sums(kernel):
+    """On a chip that cannot run a kernel there is nothing to compare."""
+    environment = os.environ | {"OPENBLAS_CORETYPE": kernel}
+    done = subprocess.run([sys.executable, "-c", KERNEL], capture_output=True, text=True, env=environment)
+    if done.returncode == -signal.SIGILL:
+        pytest.skip(f"this chip has no instructions for {kernel}")
+    assert not done.returncode, done.stderr
+    assert done.stdout.strip() == digest(summed([rows(700)]).tobytes())
+
+
+def test_who_is_taken_back_leaves_no_bit():
+    learnt, learner = rows(400), ExactSums()
+    total = summed([learnt])
+    rng = np.random.default_rng(2)
+    held = np.ones(400, dtype=bool)
+    for _ in range(200):  # they leave and come back, by ones and in groups
+        chosen = rng.choice(400, rng.integers(1, 9), replace=False)
+        for sign, some in ((-1, chosen[held[chosen]]), (1, chosen[~held[chosen]])):
+            learner.accumulate(total, part_of(learnt, some), sign)
+        held[chosen] = ~held[chosen]
+    np.testing.assert_array_equal(total, summed([part_of(learnt, held)]))
+    learner.accumulate(total, part_of(learnt, held), -1)
+    assert not total.any()
+
+
+def test_random_requests_then_a_fresh_fit(backbone, private, split, tmp_path):
+    eraser = RidgeEraser(backbone, HashClusters(6), verbose=False).fit(private[:60], public=split.public)
+    rng, held = np.random.default_rng(3), set(private.uids[:60].tolist())
+    for _ in range(60):
+        some = rng.choice(private.uids, rng.integers(1, 4), replace=False).tolist()
+        if leaving := [uid for uid in some if uid in held]:
+            eraser.forget(leaving)
+        if joining := [uid for uid in some if uid not in held]:
+            eraser.add(private[private.positions(joining)])
+        held ^= set(some)
+    there = private[private.positions(sorted(held))]
+    fresh = RidgeEraser(backbone, HashClusters(6), verbose=False).fit(there, public=split.public)
+    assert eraser.state_hash() == fresh.state_hash()
+    np.testing.assert_array_equal(eraser.head(), fresh.head())
+    eraser.verify()
+    with Store.create(tmp_path / "store", eraser, private[:60], split.public) as store:
+        store.forget(sorted(set(private.uids[:60].tolist()) - held))
+        assert store.eraser.state_hash() != fresh.state_hash()
+        store.add(private[private.positions(sorted(held - set(private.uids[:60].tolist())))])
+        assert store.eraser.state_hash() == fresh.state_hash() == store.verify().state_hash
+
+
+@pytest.mark.parametrize("where", ["row", "sums"])
+def test_memory_that_has_changed_is_noticed(where, backbone, private):
+    eraser = RidgeEraser(backbone, SingleCluster(), verbose=False).fit(private[:20])
+    array = eraser.state_.sums if where == "sums" else eraser.state_.models[0].arrays["rows"]
+    array.setflags(write=True)
+    array[0, 0] += 1
+    with pytest.raises(ExactnessError, match="sums" if where == "sums" else "cluster 0"):
+        eraser.verify()
+    if where == "row":  # before it is taken back, which would leave its difference for ever
+        with pytest.raises(ExactnessError, match="the rows of cluster 0 have changed in memory"):
+            eraser.forget(private.uids[0])
+
+
+def test_no_public_feature_saturates_and_a_private_one_is_counted(backbone, private, split):
+    features = backbone.features(split.public.images, layers=True)
+    step, square = (part.numpy() for part in rounding(features))
+    assert np.abs(features / step).max() <= MOST / 2 and (np.log2(step) % 1 == 0).all()
+    assert (np.abs(features).max(axis=0) / step > MOST / 4.1).mean() > 0.9  # and no bit is given away
+    np.testing.assert_allclose(square, np.square(features.astype(float)).mean(axis=0))
+    np.testing.assert_array_equal(step, backbone.rounding[0].numpy())
+    small = rounding(features / 40)
+    narrow = backbone.standardised(split.public, centre=False)
+    assert narrow.fingerprint == backbone.fingerprint
+    narrow.rounding = small
+    eraser = RidgeEraser(narrow, SingleCluster(), verbose=False)
+    with pytest.warns(UserWarning, match=r"\d+ of \d+ features are more than twice the largest public one"):
+        eraser.fit(private[:20])
+    assert eraser.saturated() > 100
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert RidgeEraser(backbone, SingleCluster(), verbose=False).fit(private[:20]).saturated() == 0
+
+
+def test_a_rounded_row_does_not_depend_on_its_company(backbone, private):
+    learner, context = ExactSums(mirrored=True), Context(backbone)
+    together = learner.rows(private, context)
+    for some in (slice(0, 1), slice(5, 70), slice(119, 120)):
+        np.testing.assert_array_equal(learner.rows(private[some], context), together[some])
+
+
+@pytest.mark.parametrize("clusters", [HashClusters(4), HierarchicalClusters(3, unit_length=True, softness=0.2)])
+def test_one_sample_none_and_more_classes_than_samples(clusters, backbone, private, split):
+    eraser = RidgeEraser(backbone, clusters, verbose=False).fit(private[:1], public=split.public)
+    assert eraser.predict(private[:1]).tolist() == private.labels[:1].tolist()
+    assert np.isfinite(eraser.predict_proba(split.test)).all()
+    eraser.forget(private.uids[0])
+    assert eraser.state_.sums is None and len(eraser.state_) == 0
+    with pytest.raises(ValueError, match="no private sample is held"):
+        eraser.predict(split.test)
+    eraser.add(private[:2])
+    assert eraser.state_hash() == eraser.fit(private[:2], public=split.public).state_hash()
+
+
+def test_what_is_derived_goes_with_the_state(backbone, private, split):
+    eraser = RidgeEraser(backbone, HierarchicalClusters(3, softness=0.2), verbose=False)
+    eraser.fit(private, split.public)
+    eraser.predict(split.test)
+    old = eraser.state_
+    assert old.derived and any(model.derived for model in old.models.values())
+    uid = private.uids[0]
+    (touched,) = old.clusters_of(uid).values()
+    eraser.forget(uid)
+    assert not eraser.state_.derived and not eraser.state_.models[touched].derived
+    others = old.models.keys() - {touched}
+    assert all(eraser.state_.models[k] is old.models[k] for k in others)  # their factors are kept
