@@ -32,15 +32,15 @@ SLICED = {"slices": 4}
 
 
 SOFTNESS = 0.2  # chosen on CIFAR-10, on private samples of splits that no table uses
-CORRECTIONS = 0.1  # the softness of the votes of corrections
+CORRECTIONS = {"softness": 0.2, "n_votes": 8, "unit_length": True}  # chosen on public samples: benchmarks/choices.py
 
 
 def _divided(split_by: str) -> Callable:
     return lambda k: HierarchicalClusters(k, max_share=1 / k, split_by=split_by)
 
 
-def _even(softness: float = 0.0, unit_length: bool = False) -> Callable:
-    return lambda k: HierarchicalClusters(k, linkage="ward", fit_size=5000, softness=softness, unit_length=unit_length)
+def _even(softness: float = 0.0, **options) -> Callable:
+    return lambda k: HierarchicalClusters(k, linkage="ward", fit_size=5000, softness=softness, **options)
 
 
 # name: (estimator, partition for a number of clusters, what is changed in the recipe; None if it takes none)
@@ -74,9 +74,9 @@ METHODS: dict[str, tuple[Callable[..., BaseEraser], Callable, dict[str, Any] | N
     # the outputs of all its stages; with even clusters' corrections; of an image and its mirror image, too
     "ridge head": (partial(RidgeEraser, layers=False), HashClusters, None),
     "layered ridge head": (RidgeEraser, HashClusters, None),
-    "corrected ridge head": (RidgeEraser, _even(CORRECTIONS, unit_length=True), None),
+    "corrected ridge head": (RidgeEraser, _even(**CORRECTIONS), None),
     "mirrored layered ridge head": (partial(RidgeEraser, mirrored=True), HashClusters, None),
-    "mirrored corrected ridge head": (partial(RidgeEraser, mirrored=True), _even(CORRECTIONS, unit_length=True), None),
+    "mirrored corrected ridge head": (partial(RidgeEraser, mirrored=True), _even(**CORRECTIONS), None),
 }
 UNDIVIDED = ("one prompt", "one head")  # one cluster: a request is a fit
 FRONTIER = (  # prompts and heads, then heads alone
