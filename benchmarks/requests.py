@@ -133,11 +133,12 @@ def main() -> None:
             images = np.concatenate([np.asarray(part.images) for part in parts])
             seconds, features = timed(lambda: backbone.features(images, 2, show_progress=True, layers=True))
             np.save(table, features)
+            saved = backbone.save(Path(folder) / "backbone.safetensors")
             query = min(timed(backbone.features, images[i : i + 1], 1, False, 1, True)[0] for i in range(5))
             rows = []
             for size in given.sizes:
                 command = [sys.executable, __file__, "--table", table, "--sizes", size, "--dataset", given.dataset]
-                command += ["--backbone", given.backbone, "--samples-per-cluster", given.samples_per_cluster]
+                command += ["--backbone", saved, "--samples-per-cluster", given.samples_per_cluster]
                 subprocess.run([*map(str, command), "--out", folder], check=True)
                 rows.append(pd.read_csv(Path(folder) / f"{size}.csv"))
                 everything = pd.concat(rows).assign(seconds_query=query)
@@ -152,12 +153,11 @@ def main() -> None:
     looked, first = Looked(backbone, table), len(split.public) + len(split.test)
     public, asked = (samples(i, n, labels, n_classes) for i, n in ((0, PUBLIC), (len(split.public), ASKED)))
     private = samples(first, size, labels, n_classes)
-    clusters = HierarchicalClusters(
-        max(2, size // given.samples_per_cluster), linkage="ward", fit_size=PUBLIC, **CORRECTIONS
-    )
+    n_clusters = max(2, size // given.samples_per_cluster)
+    clusters = HierarchicalClusters(n_clusters, linkage="ward", fit_size=PUBLIC, **CORRECTIONS)
     rows = []
     for name, partition in (("exact sums", HashClusters(BUCKETS)), ("sums and corrections", clusters)):
-        if partition is clusters and clusters.n_clusters > PUBLIC:
+        if partition is clusters and n_clusters > PUBLIC:
             continue
         eraser = RidgeEraser(looked, partition, verbose=False)
         rows.append({"method": name, "n_samples": size} | measured(eraser, private, public, asked))
