@@ -25,7 +25,7 @@ from lmeraser_kit.learners.recipe import Recipe
 from lmeraser_kit.partitions import HashClusters, HierarchicalClusters, HyperplaneClusters, SingleCluster
 from lmeraser_kit.unlearning.base import BaseEraser
 from lmeraser_kit.unlearning.lmeraser import LMEraser
-from lmeraser_kit.unlearning.ridge_eraser import RidgeEraser
+from lmeraser_kit.unlearning.ridge_eraser import BUCKETS, RidgeEraser
 
 NO_PROMPT = {"prompt": "none"}
 SLICED = {"slices": 4}
@@ -37,6 +37,10 @@ CORRECTIONS = {"softness": 0.2, "n_votes": 8, "unit_length": True}  # chosen on 
 
 def _divided(split_by: str) -> Callable:
     return lambda k: HierarchicalClusters(k, max_share=1 / k, split_by=split_by)
+
+
+def _buckets(_: int) -> HashClusters:
+    return HashClusters(BUCKETS)
 
 
 def _even(softness: float = 0.0, **options) -> Callable:
@@ -72,12 +76,13 @@ METHODS: dict[str, tuple[Callable[..., BaseEraser], Callable, dict[str, Any] | N
     "sisa heads (vote)": (LMEraser, lambda k: HashClusters(k, vote="majority"), NO_PROMPT),
     # closed form, from exact sums, which no cluster divides (they are buckets of rows): on the backbone's feature; on
     # the outputs of all its stages; with even clusters' corrections; of an image and its mirror image, too
-    "ridge head": (partial(RidgeEraser, layers=False), HashClusters, None),
-    "layered ridge head": (RidgeEraser, HashClusters, None),
+    "ridge head": (partial(RidgeEraser, layers=False), _buckets, None),
+    "layered ridge head": (RidgeEraser, _buckets, None),
     "corrected ridge head": (RidgeEraser, _even(**CORRECTIONS), None),
-    "mirrored layered ridge head": (partial(RidgeEraser, mirrored=True), HashClusters, None),
+    "mirrored layered ridge head": (partial(RidgeEraser, mirrored=True), _buckets, None),
     "mirrored corrected ridge head": (partial(RidgeEraser, mirrored=True), _even(**CORRECTIONS), None),
 }
+SUMMED = ("ridge head", "layered ridge head", "mirrored layered ridge head")  # exact sums: nothing is learnt again
 UNDIVIDED = ("one prompt", "one head")  # one cluster: a request is a fit
 FRONTIER = (  # prompts and heads, then heads alone
     *("one prompt", "lmeraser", "even clusters", "published routing", "hashed clusters"),

@@ -22,7 +22,7 @@ from lmeraser_kit.learners.protocol import Context
 from lmeraser_kit.unlearning.arguments import as_queries, check_arguments, check_joining, check_unchanged, fit_arguments
 from lmeraser_kit.unlearning.rebuild import Rebuild, Successor, empty_state, warn_if_uneven
 from lmeraser_kit.unlearning.saving import load_eraser, save_eraser
-from lmeraser_kit.unlearning.state import NO_SAMPLES, Receipt, State
+from lmeraser_kit.unlearning.state import Receipt, State
 from lmeraser_kit.unlearning.verification import verify_state
 from lmeraser_kit.unlearning.votes import Choices
 
@@ -170,10 +170,8 @@ class BaseEraser(BaseEstimator, ABC):
         self.check_unchanged()
         rebuild, state = self.rebuild(), self.state_
         leaving = set(state.clusters_of(leaving))
-        if joining is not None:
-            joining = checks.instance("samples", joining, Samples)
-            joining = self.check_joining(joining, state.find(joining.uids.tolist()).keys() - leaving)
-        joining = state.empty if joining is None else joining
+        joining = state.empty if joining is None else checks.instance("samples", joining, Samples)
+        joining = self.check_joining(joining, state.find(joining.uids.tolist()).keys() - leaving)
         if self.environment_ == rebuild.environment:
             return rebuild.successor(state, leaving, joining, cache)
         everything = concatenate([state.samples.without(leaving), joining])  # other bits: everything is built anew
@@ -234,8 +232,7 @@ class BaseEraser(BaseEstimator, ABC):
             labels = samples.labels
         if labels is None:
             raise ValueError("labels are missing: score(samples) takes Samples, score(images, labels) takes both")
-        n = len(as_queries(samples, self.state_.empty, self.n_classes_))
-        if not n:
+        if not (n := len(as_queries(samples, self.state_.empty, self.n_classes_))):
             raise ValueError("there is no sample to score")
         labels = checks.class_labels(labels, n, self.n_classes_)
         return float(np.mean(self.predict(samples) == labels))
@@ -254,12 +251,15 @@ class BaseEraser(BaseEstimator, ABC):
         check_is_fitted(self, "state_")
         return {k: model.n_samples for k, model in self.state_.models.items()}
 
+    def relearnt(self) -> list[int]:
+        """Sizes of the groups of which a request learns one again; see `Choices.relearnt`."""
+        check_is_fitted(self, "state_")
+        return self.choices().relearnt(self.state_)
+
     def gathered(self) -> Any:
         """What the vote needs of all clusters; it goes with the state. Raises ValueError if nobody is held."""
         state, choices = self.state_, self.choices()
-        if not state.models:
-            raise ValueError(NO_SAMPLES)
-        if "vote" not in state.derived:
+        if state.partition is not None and "vote" not in state.derived:
             state.derived["vote"] = choices.vote.gather(choices.learner, state, self.rebuild().context)
         return state.derived["vote"]
 

@@ -13,7 +13,7 @@ from threadpoolctl import threadpool_limits
 from lmeraser_kit import checks
 from lmeraser_kit.ground.samples import Samples
 from lmeraser_kit.learners.exact_sums import ExactSums
-from lmeraser_kit.learners.protocol import BatchedLearner, ClusterModel, Context, Learner
+from lmeraser_kit.learners.protocol import BatchedLearner, ClusterModel, Context, Learner, SummedLearner
 from lmeraser_kit.learners.ridge import LEAST_L2, factor, probabilities, solve
 from lmeraser_kit.partitions.protocol import Partition, weights_of
 from lmeraser_kit.unlearning.state import State
@@ -55,6 +55,14 @@ class Choices:
     partition: Partition
     learner: Learner
     vote: Vote
+
+    def relearnt(self, state: State) -> list[int]:
+        """Sizes of the groups of which a request for one sample learns one again, for `evaluation.costs`.
+
+        They are the clusters'. Where there are exact sums alone, a sample is taken back by itself: groups of one.
+        """
+        alone = isinstance(self.learner, SummedLearner) and not getattr(self.vote, "corrections", False)
+        return [1] * len(state) if alone else [model.n_samples for model in state.models.values()]
 
 
 class ClusterVote(BaseEstimator):
