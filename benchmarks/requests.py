@@ -5,9 +5,10 @@ repeated with noise of a hundredth of each feature's deviation. A feature of an 
 so that the backbone's pass, which is the same for every method, is left out: `seconds_query` says what one takes.
 
 A row is a method at a size: `fit` (all features at hand), `forget` one, from the call until one image that nobody has
-asked for before is answered (median and 95th percentile), a hundredth at once, `add` a hundred, `predict` 1 and 10,000
-after a request, `verify`, `hash`, `save`, memory. Beside them scikit-learn's Ridge, refitted on the same features, and
-subtraction in floating point with what it has lost after 10,000 requests.
+asked for before is answered (median and 95th percentile), a hundredth at once, `add` some, `predict` 10,000 after a
+request and again, `verify`, `hash`, `save`, the commit of a store (of images of 2 by 2 pixels), memory. Beside them
+scikit-learn's Ridge, refitted on the same features, and subtraction in floating point with what it has lost after
+10,000 requests.
 """
 
 import argparse
@@ -23,7 +24,7 @@ import pandas as pd
 from sklearn.linear_model import Ridge
 from threadpoolctl import threadpool_limits
 
-from lmeraser_kit import HashClusters, HierarchicalClusters, RidgeEraser, Samples, load_dataset
+from lmeraser_kit import HashClusters, HierarchicalClusters, RidgeEraser, Samples, Store, load_dataset
 from lmeraser_kit.backbones import backbone_for
 from lmeraser_kit.backbones.backbone import Backbone
 from lmeraser_kit.baselines.methods import CORRECTIONS
@@ -87,13 +88,16 @@ def measured(eraser: RidgeEraser, private: Samples, public: Samples, asked: Samp
     row |= {"seconds_forget_hundredth": timed(eraser.forget, private.uids[group])[0]}
     row |= {"seconds_predict_10000_after": timed(eraser.predict, asked)[0]}
     row |= {"seconds_predict_10000": timed(eraser.predict, asked)[0]}
-    row |= {"seconds_add_100": timed(eraser.add, private[np.sort(leaving[:100])[: REQUESTS + 3]])[0]}
+    derived = sum(model.derived["factor"].nbytes for model in eraser.state_.models.values() if model.derived)
+    row |= {f"seconds_add_{REQUESTS}": timed(eraser.add, private[np.sort(leaving[:REQUESTS])])[0]}
     with tempfile.TemporaryDirectory() as folder:
         if len(private) <= 100_000:
             row |= {"seconds_save": timed(eraser.save, Path(folder) / "eraser")[0]}
             row |= {"seconds_verify": timed(eraser.verify)[0]}
+            with Store.create(Path(folder) / "store", eraser, private, public) as store:
+                commits = [timed(store.forget, private.uids[who])[0] for who in leaving[:5].tolist()]
+            row |= {"seconds_store_forget": np.median(commits)}
     kept = sum(a.nbytes for model in eraser.state_.models.values() for a in model.arrays.values())
-    derived = sum(model.derived["factor"].nbytes for model in eraser.state_.models.values() if model.derived)
     row |= {"MB_rows_a_1000_samples": kept / len(eraser.state_) / 1e3, "MB_sums": eraser.state_.sums.nbytes / 1e6}
     return row | {"MB_factors": derived / 1e6}
 
