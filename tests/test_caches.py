@@ -12,7 +12,7 @@ import tomllib
 import numpy as np
 import pytest
 
-from lmeraser_kit import Backbone, HashClusters, LMEraser, Recipe, Samples
+from lmeraser_kit import Backbone, HashClusters, HierarchicalClusters, LMEraser, Recipe, RidgeEraser, Samples
 from lmeraser_kit.backbones import backbone as backbone_module
 from lmeraser_kit.backbones import named, pretraining
 from lmeraser_kit.data import inputs
@@ -269,3 +269,19 @@ def test_a_model_in_another_environment_is_not_taken_for_the_same(make_eraser, p
     with pytest.raises(RuntimeError, match=r"blas: .* then, openblas 0\.3\.30 SkylakeX now"):
         eraser.verify()
     assert eraser.forget(private.uids[0]).clusters_tuned == eraser.sizes()
+
+
+def test_exact_sums_do_not_depend_on_the_matrix_library(backbone, private, split, monkeypatch):
+    def fitted(clusters):
+        return RidgeEraser(backbone, clusters, verbose=False).fit(private[:30], public=split.public)
+
+    sums, corrected = fitted(HashClusters(3)), fitted(HierarchicalClusters(3))
+    monkeypatch.setattr(determinism, "blas", lambda: "openblas 0.3.30 SkylakeX")
+    assert sums.forget(private.uids[0]).sample_gradients == 0 and sums.verify()
+    assert sums.state_hash() == fitted(HashClusters(3)).forget(private.uids[0]).hash_after
+    with pytest.raises(RuntimeError, match=r"blas: .* then, openblas 0\.3\.30 SkylakeX now"):
+        corrected.verify()  # its clusters were made by SciPy
+    monkeypatch.setattr(determinism, "probe", lambda *_: "another chip")  # the rows' own environment
+    with pytest.raises(RuntimeError, match=r"probe: .* then, another chip now"):
+        sums.verify()
+    assert sums.forget(private.uids[1]).sample_gradients == 28 and sums.verify()

@@ -176,15 +176,24 @@ def probe(device: str, threads: int) -> str:
     return hashed.hexdigest()[:16]
 
 
-def environment(device: torch.device | str, threads: int) -> dict[str, str | int]:
-    """What the bits of a result depend on besides its inputs: they can be compared only where this is the same."""
+OF_NUMPY = ("numpy", "scipy", "scikit-learn", "blas", "probe_numpy")
+
+
+def environment(device: torch.device | str, threads: int, numpy: bool = True) -> dict[str, str | int]:
+    """What the bits of a result depend on besides its inputs: they can be compared only where this is the same.
+
+    Args:
+        device: Where the backbone is.
+        threads: Intra-op threads.
+        numpy: Whether what rounds in NumPy and SciPy counts. Sums of whole numbers do not round.
+    """
     device, threads = torch.device(device), checks.whole("threads", threads)
     chip, libraries = torch.backends.cpu.get_cpu_capability(), {}
     if device.type == "cuda":
         chip = torch.cuda.get_device_name(device)
         libraries["cuda"] = f"CUDA {torch.version.cuda}, cuDNN {torch.backends.cudnn.version()}"
         libraries["cublas_workspace"] = os.environ.get("CUBLAS_WORKSPACE_CONFIG", "")
-    return {
+    everything: dict[str, str | int] = {
         **versions(),
         "kit": code_digest(),
         "machine": platform.machine(),
@@ -196,6 +205,7 @@ def environment(device: torch.device | str, threads: int) -> dict[str, str | int
         "threads": threads,
         **libraries,
     }
+    return {name: value for name, value in everything.items() if numpy or name not in OF_NUMPY}
 
 
 def pick_device(device: str = "auto") -> torch.device:

@@ -15,7 +15,7 @@ from lmeraser_kit import checks
 from lmeraser_kit.ground.determinism import environment
 from lmeraser_kit.ground.hashing import described, digest
 from lmeraser_kit.ground.samples import Samples, not_empty
-from lmeraser_kit.learners.protocol import ClusterModel, Context, Learner, SlicedLearner
+from lmeraser_kit.learners.protocol import ClusterModel, Context, Learner, SlicedLearner, SummedLearner
 
 
 def cluster_addresses(learner: Learner, samples: Samples, context: Context) -> dict[int, str]:
@@ -35,12 +35,17 @@ def cluster_addresses(learner: Learner, samples: Samples, context: Context) -> d
         described(learner),
         checks.seed(context.seed),
         context.backbone.fingerprint,
-        json.dumps(environment(context.backbone.device, context.threads), sort_keys=True),
+        json.dumps(environment(context.backbone.device, context.threads, rounds_in_numpy(learner)), sort_keys=True),
     )
     return {
         r: digest("address", r, samples.digests[slices <= r].tobytes(), *common)
         for r in range(slices.min(initial=n_slices), n_slices)
     }
+
+
+def rounds_in_numpy(learner: Learner) -> bool:
+    """Whether bits of what is kept of a cluster depend on NumPy: not those of rows and sums of whole numbers."""
+    return not isinstance(learner, SummedLearner)
 
 
 def learn_cluster(

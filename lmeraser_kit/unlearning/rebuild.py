@@ -21,7 +21,7 @@ from sklearn.metrics.cluster import contingency_matrix
 
 from lmeraser_kit.ground.determinism import environment, progress
 from lmeraser_kit.ground.samples import Samples, concatenate
-from lmeraser_kit.learners.clusters import cluster_addresses, learn_cluster
+from lmeraser_kit.learners.clusters import cluster_addresses, learn_cluster, rounds_in_numpy
 from lmeraser_kit.learners.protocol import ClusterModel, Context, Learner, SummedLearner
 from lmeraser_kit.partitions.protocol import Partition, assignment
 from lmeraser_kit.unlearning.buckets import Buckets
@@ -60,9 +60,9 @@ class Rebuild:
 
     @property
     def environment(self) -> dict[str, str | int]:
-        """Where bits are computed."""
-        backbone = self.context.backbone
-        return environment(backbone.device, self.context.threads) | {"precision": backbone.precision}
+        """Where the bits of the state are computed; what is derived from it may depend on more, and is not kept."""
+        backbone, numpy = self.context.backbone, rounds_in_numpy(self.learner) or self.partition.uses_features
+        return environment(backbone.device, self.context.threads, numpy) | {"precision": backbone.precision}
 
     def successor(
         self,
