@@ -21,10 +21,12 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+from matplotlib import pyplot as plt
+from matplotlib.figure import Figure
 from sklearn.linear_model import Ridge
 from threadpoolctl import threadpool_limits
 
-from lmeraser_kit import HashClusters, HierarchicalClusters, RidgeEraser, Samples, Store, load_dataset
+from lmeraser_kit import HashClusters, HierarchicalClusters, RidgeEraser, Samples, Store, figures, load_dataset
 from lmeraser_kit.backbones import backbone_for
 from lmeraser_kit.backbones.backbone import Backbone
 from lmeraser_kit.baselines.methods import CORRECTIONS
@@ -117,6 +119,20 @@ def peers(x: np.ndarray, labels: np.ndarray, n_classes: int, penalty: float) -> 
     return {"seconds_ridge_refit": refit, "float_requests": gone, "float_largest_relative_error": error}
 
 
+def figure_of(table: pd.DataFrame) -> Figure:
+    """Seconds against the number of samples: a request until the next answer, and the fits that it is instead of."""
+    figure, ax = plt.subplots(figsize=(12, 7))
+    for i, (method, rows) in enumerate(table.groupby("method")):
+        marker, colour = "os"[i], f"C{i}"
+        for column, style in (("seconds_fit_images", ":"), ("seconds_refit_cached", "--"), ("seconds_request", "-")):
+            what = {"-": "request", "--": "fit, features at hand", ":": "fit from images"}[style]
+            ax.plot(rows["n_samples"], rows[column], style, marker=marker, color=colour, label=f"{method}: {what}")
+    ax.set(xscale="log", yscale="log", xlabel="private samples", ylabel="seconds")
+    ax.legend(loc="center left", bbox_to_anchor=(1, 0.5), fontsize=16)
+    ax.set_title("Forget one, and answer the next question")
+    return figure
+
+
 def main() -> None:
     """Each size in a process of its own, so that its height of memory is its own."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -150,6 +166,8 @@ def main() -> None:
                     seconds / len(images) * everything["n_samples"]
                 )
                 everything.to_csv(given.out / "requests.csv", index=False)
+        figures.set_theme()
+        figures.save(figure_of(everything), given.out, "requests")
         print(everything.round(3).T.to_string())
         return
     table, labels = np.load(given.table, mmap_mode="r"), np.concatenate([part.labels for part in parts])
