@@ -179,3 +179,10 @@ def test_what_is_derived_goes_with_the_state(backbone, private, split):
     assert not eraser.state_.derived and not eraser.state_.models[touched].derived
     others = old.models.keys() - {touched}
     assert all(eraser.state_.models[k] is old.models[k] for k in others)  # their factors are kept
+
+
+def test_features_are_the_same_in_several_processes(backbone, private, split):
+    for clusters in (HashClusters(3), HierarchicalClusters(3, softness=0.1)):
+        one = RidgeEraser(backbone, clusters, verbose=False).fit(private, public=split.public)
+        two = RidgeEraser(backbone, clusters, n_jobs=2, verbose=False).fit(private, public=split.public)
+        assert one.state_hash() == two.state_hash()

@@ -9,10 +9,11 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any, Protocol, runtime_checkable
 
+import joblib
 import numpy as np
 
 from lmeraser_kit import checks
@@ -35,6 +36,7 @@ class Context:
             predicted, or those that join.
         any_batch: Whether their last bits may depend on who else is asked about: an answer is not kept.
         verbose: Show a bar while features are computed.
+        n_jobs: Processes that compute features of `queries` (joblib); no bit depends on it.
     """
 
     backbone: Backbone
@@ -43,11 +45,12 @@ class Context:
     queries: Samples | None = None
     any_batch: bool = False
     verbose: bool = False
+    n_jobs: int | None = None
     _query_features: dict[bool, np.ndarray] = field(default_factory=dict, repr=False)
 
-    def of(self, queries: Samples, any_batch: bool = False, verbose: bool = False) -> Context:
+    def of(self, queries: Samples, any_batch: bool = False) -> Context:
         """The same, with other `queries`."""
-        return Context(self.backbone, self.seed, self.threads, queries, any_batch, verbose)
+        return replace(self, queries=queries, any_batch=any_batch, _query_features={})
 
     def features(self, samples: Samples, layers: bool = False) -> np.ndarray:
         """Features of the clean images of a cluster, or of samples that are asked about, float32 (N, D) or (N, L + D).
@@ -63,9 +66,19 @@ class Context:
             return self._computed(samples, layers, max(1, even))
         if layers not in self._query_features:
             batch = min(FEATURE_BATCH, len(self.queries)) if self.any_batch else FEATURE_BATCH
-            self._query_features[layers] = self._computed(self.queries, layers, max(1, batch))
+            self._query_features[layers] = self._divided(self.queries, layers, max(1, batch))
         features = self._query_features[layers]
         return features if samples is self.queries else features[self.queries.positions(samples.uids)]
+
+    def _divided(self, samples: Samples, layers: bool, batch_size: int) -> np.ndarray:
+        """Features of whole batches in each of several processes, if there are that many."""
+        n_batches = max(1, math.ceil(len(samples) / batch_size))
+        n = math.ceil(n_batches / joblib.effective_n_jobs(self.n_jobs)) * batch_size
+        parts = [samples[start : start + n] for start in range(0, len(samples), n)]
+        if len(parts) < 2:
+            return self._computed(samples, layers, batch_size)
+        call = joblib.delayed(replace(self, queries=None)._computed)  # noqa: SLF001 - its own
+        return np.concatenate(joblib.Parallel(self.n_jobs)(call(part, layers, batch_size) for part in parts))
 
     def _computed(self, samples: Samples, layers: bool, batch_size: int) -> np.ndarray:
         images = np.asarray(samples.images)

@@ -44,7 +44,7 @@ class Buckets:
         parts = [part[[i for i in range(len(part)) if i not in known[k]]] for k, (part, _) in jobs.items()]
         missing = concatenate([self.held.empty, *parts])
         context = self.context if self.context.queries is not None and _same(missing, self.context.queries) else None
-        computed = self.learner.rows(missing, context or self.context.of(missing, verbose=self.context.verbose))
+        computed = self.learner.rows(missing, context or self.context.of(missing))
         at, models = 0, {}
         for (k, (part, _)), new in zip(jobs.items(), parts, strict=True):
             rows = np.empty((len(part), computed.shape[1]), computed.dtype)

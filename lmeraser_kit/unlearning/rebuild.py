@@ -11,7 +11,7 @@ from __future__ import annotations
 import time
 import warnings
 from collections.abc import Iterable, Iterator, MutableMapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import joblib
 import numpy as np
@@ -81,7 +81,7 @@ class Rebuild:
             cache: Further models by address; new ones are written to it.
             warn: Warn if the clusters are uneven.
         """
-        context = self.context.of(joining, verbose=self.verbose)
+        context = self._context.of(joining)
         routing, members, features = self.route(held, leaving, joining, context)
         if warn:
             warn_if_uneven(members, getattr(routing, "prototypes_", ()))
@@ -163,9 +163,13 @@ class Rebuild:
         learnt = joblib.Parallel(n_jobs=1 if len(jobs) < 2 else self.n_jobs, return_as="generator")(calls)
         return progress(learnt, total=len(jobs), desc="learning clusters", unit="cluster", disable=not self.verbose)
 
+    @property
+    def _context(self) -> Context:
+        return replace(self.context, verbose=self.verbose, n_jobs=self.n_jobs)
+
     def _features(self, samples: Samples, context: Context | None = None) -> np.ndarray:
         """Features to route by, (N, D); with a learner of all stages' outputs, those of the same pass."""
-        context = context or self.context.of(samples, verbose=self.verbose)
+        context = context or self._context.of(samples)
         features = context.features(samples, getattr(self.learner, "layers", False))
         return features[:, -self.context.backbone.n_features :]
 

@@ -26,7 +26,7 @@ class RidgeEraser(BaseEraser):
         l2: The penalty, in mean squares of a public feature; see `ExactSums`.
         seed: No draw depends on it.
         n_classes: Number of classes; by default the public samples' (or, without them, the private samples').
-        n_jobs: No effect: rows are computed in batches, and sums on all cores.
+        n_jobs: Processes that compute features (joblib); the result does not depend on it. Sums use all cores.
         threads: Intra-op threads; fixed, because bits of features and heads may depend on it.
         verbose: Show progress bars.
         layers: Whether the head sees the outputs of all stages of the backbone beside its feature (Head2Toe, Evci et
