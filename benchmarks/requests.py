@@ -108,6 +108,7 @@ def peers(x: np.ndarray, labels: np.ndarray, n_classes: int, penalty: float) -> 
     """scikit-learn's Ridge refitted without one sample; subtraction in floating point after 10,000 requests."""
     y = np.eye(n_classes)[labels]
     refit = timed(Ridge(alpha=penalty, solver="cholesky", copy_X=False).fit, x[1:].astype(np.float64), y[1:])[0]
+    x = x[:, :256]  # the error is that of any columns
     sums = x.T.astype(np.float64) @ x
     rng, gone = np.random.default_rng(0), min(10_000, len(x) // 2)
     who = rng.permutation(len(x))[:gone]
