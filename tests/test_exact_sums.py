@@ -5,16 +5,27 @@ import signal
 import subprocess
 import sys
 import warnings
+from typing import ClassVar
 
 import numpy as np
 import pytest
 from threadpoolctl import threadpool_limits
 
-from lmeraser_kit import ExactnessError, HashClusters, HierarchicalClusters, RidgeEraser, SingleCluster, Store
+from lmeraser_kit import (
+    Eraser,
+    ExactnessError,
+    HashClusters,
+    HierarchicalClusters,
+    RidgeEraser,
+    SingleCluster,
+    Store,
+)
 from lmeraser_kit.backbones.preprocessing import MOST, rounding
 from lmeraser_kit.ground.hashing import digest
 from lmeraser_kit.learners import Context, ExactSums
 from lmeraser_kit.learners.exact_sums import BLOCK, PANEL
+from lmeraser_kit.testing import NotExactError, check_eraser
+from lmeraser_kit.unlearning import SharedHead
 
 WIDTH, CLASSES = PANEL + 40, 7
 
@@ -186,3 +197,19 @@ def test_features_are_the_same_in_several_processes(backbone, private, split):
         one = RidgeEraser(backbone, clusters, verbose=False).fit(private, public=split.public)
         two = RidgeEraser(backbone, clusters, n_jobs=2, verbose=False).fit(private, public=split.public)
         assert one.state_hash() == two.state_hash()
+
+
+class Hoarder(ExactSums):
+    """Rows that stay where they were made."""
+
+    kept: ClassVar[list] = []
+
+    def rows(self, samples, context):
+        self.kept.append(super().rows(samples, context))
+        return self.kept[-1]
+
+
+def test_a_row_that_is_kept_is_found(backbone, private, split):
+    eraser = Eraser(backbone, HashClusters(3), Hoarder(), SharedHead(), verbose=False)
+    with pytest.raises(NotExactError, match=r"Hoarder\.kept still holds the rounded row of a sample that has left"):
+        check_eraser(eraser, private[:48], split.public[:80], verbose=False)

@@ -10,6 +10,7 @@ import numpy as np
 
 from lmeraser_kit.backbones.backbone import FEATURE_BATCH
 from lmeraser_kit.ground.samples import Samples
+from lmeraser_kit.learners.protocol import SummedLearner
 from lmeraser_kit.unlearning.base import BaseEraser
 
 LIBRARIES = ("lmeraser_kit", "sklearn", "builtins", "abc", "typing")  # the kit's own parts are tested with the kit
@@ -28,7 +29,10 @@ def traces_of(samples: Samples, eraser: BaseEraser) -> dict[str, list[bytes]]:
     alone = [row for n in batches for row in eraser.backbone.features(images, batch_size=n)]
     rows = [*alone, *stages, *(row[-width:] for row in stages)]
     pixels = [np.ascontiguousarray(image) for image in images]
+    learner, context = eraser.choices().learner, eraser.rebuild().context
+    summed = list(learner.rows(samples, context)) if isinstance(learner, SummedLearner) else []
     return {
+        "rounded row": [row.tobytes() for row in summed],
         "uid": [f"{uid}".encode() for uid in samples.uids],
         "hash": [one.tobytes() for one in samples.digests],
         "pixels": [image.astype(kind).tobytes() for image in pixels for kind in ("u1", "f4", "f8")],
