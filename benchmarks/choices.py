@@ -13,25 +13,12 @@ import pandas as pd
 
 from lmeraser_kit import HashClusters, HierarchicalClusters, RidgeEraser, load_dataset
 from lmeraser_kit.backbones import backbone_for
+from lmeraser_kit.baselines.shadows import CachedFeatures
 from lmeraser_kit.ground.determinism import progress
 from lmeraser_kit.unlearning.votes import SharedHead
 
 PENALTIES = (50, 150, 400, 1000, 2500)
 SOFTNESS, VOTES = (0.05, 0.1, 0.2, 0.4), (1, 2, 4, 8, 16)
-
-
-class Remembered:
-    """A backbone's features of public samples, computed once."""
-
-    def __init__(self, backbone, samples):
-        features = backbone.features(np.asarray(samples.images), 2, show_progress=True, layers=True)
-        self.backbone, self.rows = backbone, dict(zip(samples.uids.tolist(), features, strict=True))
-
-    def __call__(self, images, threads=1, show_progress=False, batch_size=64, layers=False, uids=None):
-        """As `Backbone.features`, by uid."""
-        empty = np.zeros((0, sum(self.backbone.layer_widths)), np.float32)
-        rows = np.array([self.rows[uid] for uid in uids]) if len(uids) else empty
-        return rows if layers else rows[:, -self.backbone.n_features :]
 
 
 def main() -> None:
@@ -43,8 +30,8 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=Path("results/benchmarks/choices"))
     given = parser.parse_args()
     public = load_dataset(given.dataset).public
-    backbone = backbone_for(given.backbone, public)
-    backbone.features = Remembered(backbone, public)
+    backbone = CachedFeatures(backbone_for(given.backbone, public))
+    backbone.features(np.asarray(public.images), 2, layers=True)  # once, on both cores
     order = np.argsort(public.keys)
     n = max(given.fit_sizes)
     if len(public) < 2 * n + 500:

@@ -22,8 +22,9 @@ from lmeraser_kit import (
 )
 from lmeraser_kit.backbones.preprocessing import MOST, rounding
 from lmeraser_kit.ground.hashing import digest
-from lmeraser_kit.learners import Context, ExactSums
+from lmeraser_kit.learners import Context, ExactSums, exact_sums
 from lmeraser_kit.learners.exact_sums import BLOCK, PANEL
+from lmeraser_kit.store.files import DamagedError
 from lmeraser_kit.testing import NotExactError, check_eraser
 from lmeraser_kit.unlearning import SharedHead
 
@@ -146,7 +147,7 @@ def test_no_public_feature_saturates_and_a_private_one_is_counted(backbone, priv
     np.testing.assert_allclose(square, np.square(features.astype(float)).mean(axis=0))
     np.testing.assert_array_equal(step, backbone.rounding[0].numpy())
     small = rounding(features / 40)
-    narrow = backbone.standardised(split.public, centre=False)
+    narrow = backbone.rounded(split.public)
     assert narrow.fingerprint == backbone.fingerprint
     narrow.rounding = small
     eraser = RidgeEraser(narrow, SingleCluster(), verbose=False)
@@ -213,3 +214,39 @@ def test_a_row_that_is_kept_is_found(backbone, private, split):
     eraser = Eraser(backbone, HashClusters(3), Hoarder(), SharedHead(), verbose=False)
     with pytest.raises(NotExactError, match=r"Hoarder\.kept still holds the rounded row of a sample that has left"):
         check_eraser(eraser, private[:48], split.public[:80], verbose=False)
+
+
+def test_rows_of_a_whole_bucket_are_compared_before_they_are_taken_back(backbone, private):
+    eraser = RidgeEraser(backbone, HashClusters(4), verbose=False).fit(private[:20])
+    held = eraser.state_
+    k, part = next(iter(held.members.items()))
+    rows = held.models[k].arrays["rows"]
+    rows.setflags(write=True)
+    rows[0, 0] += 1
+    with pytest.raises(ExactnessError, match=f"the rows of cluster {k} have changed in memory"):
+        eraser.forget(part.uids)  # nobody stays in it
+    assert eraser.state_ is held
+
+
+def test_more_samples_than_64_bits_have_room_for_are_refused(backbone, private, monkeypatch):
+    monkeypatch.setattr(exact_sums, "MOST_SAMPLES", 20)
+    eraser = RidgeEraser(backbone, HashClusters(4), verbose=False).fit(private[:20])
+    before = eraser.state_hash()
+    with pytest.raises(ValueError, match="21 samples are too many for sums of 64 bits: at most 20"):
+        eraser.add(private[20])
+    assert eraser.state_hash() == before
+
+
+@pytest.mark.parametrize("where", ["versions/sums", "clusters/"])
+def test_a_store_makes_damaged_sums_and_rows_anew(where, backbone, private, tmp_path):
+    eraser = RidgeEraser(backbone, HashClusters(4), verbose=False)
+    with Store.create(tmp_path / "store", eraser, private[:20]) as store:
+        expected = store.eraser.state_hash()
+    path = next(p for p in sorted((tmp_path / "store").rglob("*.safetensors")) if where in p.as_posix())
+    path.write_bytes(path.read_bytes()[:-1])
+    with pytest.raises(DamagedError, match=r"repair=True"):
+        Store.open(tmp_path / "store", verbose=False)
+    with Store.open(tmp_path / "store", verbose=False, repair=True) as store:
+        assert store.eraser.state_hash() == expected == store.verify().state_hash
+        store.forget(private.uids[0])
+        assert store.eraser.state_hash() == eraser.fit(private[1:20]).state_hash()

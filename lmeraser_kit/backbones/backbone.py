@@ -92,7 +92,7 @@ class Backbone:
         return self.architecture, self.arguments, self.state_dict(), dict(self.data_config)
 
     def state_dict(self) -> dict[str, torch.Tensor]:
-        """The weights on the CPU, and the standardisation if there is one."""
+        """The weights on the CPU, and what was measured on public samples."""
         named = self.model.state_dict() | dict(zip(STANDARD, self.standard, strict=False))
         named |= dict(zip(ROUNDING, self.rounding, strict=False))
         return {name: tensor.cpu().contiguous() for name, tensor in named.items()}
@@ -185,22 +185,19 @@ class Backbone:
     def _layers(self, views: torch.Tensor) -> list[torch.Tensor]:
         return outputs(self.model, views, None if self.is_timm else self.arguments["stages"])
 
-    def standardised(self, public: Samples, threads: int = 1, centre: bool = True) -> Backbone:
-        """The same backbone, its features standardised by public samples, and a rounding of them for exact sums.
+    def standardised(self, public: Samples, threads: int = 1) -> Backbone:
+        """The same backbone, its features standardised by public samples, and rounded as these say for exact sums."""
+        return self.rounded(public, threads, standardise=True)
 
-        Args:
-            public: Public samples.
-            threads: Intra-op threads.
-            centre: Whether to standardise at all, so that one head rate serves all backbones; otherwise features stay
-                what they are, and the rounding alone is measured.
-        """
+    def rounded(self, public: Samples, threads: int = 1, standardise: bool = False) -> Backbone:
+        """The same backbone, with what `preprocessing.measured` notes of public samples."""
         *made_of, state, config = self._made_of()
         weights = {name: tensor for name, tensor in state.items() if name not in (*STANDARD, *ROUNDING)}
         where = (str(self.device), self.precision)
         plain = Backbone(*made_of, weights, config, *where)
         images = np.asarray(checks.instance("public", public, Samples).images)
         features = plain.features(images, threads, show_progress=True, layers=True)
-        noted = measured(features, plain.layer_widths, checks.flag("centre", centre))
+        noted = measured(features, plain.layer_widths, checks.flag("standardise", standardise))
         return Backbone(*made_of, weights | noted, config, *where)
 
     def features(
@@ -249,9 +246,8 @@ class Backbone:
 
     def save(self, path: Path | str) -> Path:
         """Write weights and configuration to one safetensors file, whole or not at all."""
-        return write_weights(
-            checks.path("path", path), self.state_dict(), {"lmeraser_kit.backbone": self.description()}
-        )
+        description = {"lmeraser_kit.backbone": self.description()}
+        return write_weights(checks.path("path", path), self.state_dict(), description)
 
     @classmethod
     def load(cls, path: Path | str, device: str = "auto", module: torch.nn.Module | None = None) -> Backbone:
@@ -286,7 +282,7 @@ class Backbone:
     def train(cls, public: Samples, epochs: int = 70, seed: int = 0, device: str = "auto", **options) -> Backbone:
         """A small ViT, pre-trained on public samples; arguments and errors are those of `pretraining.pretrain_vit`."""
         made_of = pretrain_vit(public, epochs, seed, device, **options)
-        return cls(*made_of, device).standardised(public, options.get("threads", 1), centre=False)
+        return cls(*made_of, device).rounded(public, options.get("threads", 1))
 
     @classmethod
     def from_module(

@@ -234,7 +234,7 @@ def read_images(paths: Iterable[Path | str], side: int = FOLDER_SIDE) -> np.ndar
     Raises:
         ValueError: If a file is missing or no readable image.
     """
-    paths = [paths] if isinstance(paths, (str, Path)) else list(paths)
+    paths = [paths] if isinstance(paths, (str, Path)) else list(checks.instance("paths", paths, Iterable))
     images = np.empty((len(paths), 3, checks.whole("side", side), side), np.uint8)
     for i, path in enumerate(checks.path("one of paths", path) for path in paths):
         images[i] = np.asarray(ImageOps.fit(read_image(path), (side, side))).transpose(2, 0, 1)

@@ -23,7 +23,7 @@ from lmeraser_kit.ground.samples import Samples
 from lmeraser_kit.learners.protocol import Arrays, Context
 from lmeraser_kit.learners.ridge import factor, probabilities, solve
 
-L2 = 400.0  # within 0.12 points of the best of five on public samples, from 1,500 to 40,000 of them: docs/choosing.md
+L2 = 400.0  # the best of five, or within 0.3 points of it, for fits on 300 to 4,000 public samples: docs/choosing.md
 BLOCK, PANEL = 4096, 256  # rows and columns at a time: of so many rows the sums stay below 2^42
 MOST_SAMPLES = 2**63 // MOST**2  # what int64 has room for: 8.6 billion
 
@@ -126,8 +126,13 @@ class ExactSums(BaseEstimator):
             sums: The upper triangle of `X^T X`, and `X^T Y` beside it; what is left of the triangle's blocks stays 0.
             learnt: The members' rows and labels.
             sign: 1 to add, -1 to take back.
+
+        Raises:
+            ValueError: If there would be more samples than 64 bits have room for; nothing is added then.
         """
         rows, inputs = learnt["rows"], len(sums)
+        if (n := int(sums[inputs - 1, inputs - 1]) + sign * len(rows)) > MOST_SAMPLES:  # the bias counts them
+            raise ValueError(f"{n} samples are too many for sums of 64 bits: at most {MOST_SAMPLES}")
         labels = np.eye(sums.shape[1] - inputs)[learnt["labels"]]
         for start in range(0, len(rows), BLOCK):
             part = slice(start, start + BLOCK)

@@ -1,8 +1,9 @@
 """Linear heads in closed form: ridge regression of one-hot labels on features (Hoerl and Kennard 1970).
 
-`l2` is a share of the mean diagonal of `X^T X`, or of `X X^T` where that is smaller (fewer samples than features), so
-that one setting serves many backbones and numbers of samples. It was chosen on CIFAR-10, on private samples of splits
-that no table uses. The number of threads is fixed, because bits may depend on it.
+`head_from_rows` is where the head of a prompted cluster starts. Its `l2` is a share of the mean diagonal of `X^T X`, or
+of `X X^T` where that is smaller (fewer samples than features). It was chosen on CIFAR-10, on private samples of splits
+that no table uses. Exact sums and corrections have their own, and use `factor` and `solve`. The number of threads is
+fixed, because bits may depend on it.
 Arrays of the wrong shape, NaN and an l2 too small to tell from 0 raise ValueError.
 """
 

@@ -108,6 +108,7 @@ class StoreFolder:
             file = write_file(self.folder / "versions", "sums", pack({"sums": state.sums}))
             version["sums"] = {"file": file, "nonce": fresh_nonce()}
         name = write_file(self.folder / "versions", "version", pack(learnt, **version))
+        state.digests()  # with these, memory is compared later
         return replace(state, members=members, empty=self.empty), version | {"name": name}
 
     def certify(
@@ -188,6 +189,7 @@ class StoreFolder:
         routing = clone(self.partition) if version["fitted"] else None
         if routing is not None:
             vars(routing).update(learnt)
+        state.digests()  # with these, memory is compared later
         return replace(state, routing=routing, sums=sums), version | {"name": name}, damaged
 
     def read_samples(self, folder: str, names: dict[str, str]) -> tuple[Samples, dict[str, np.ndarray]]:

@@ -6,7 +6,7 @@ present one; then every file that it does not name is deleted, and the folder co
 
     ledger.sqlite      requests, certificates, the present version's name (ledger.py); ledger.seal: its hash
     fixed/             the frozen backbone and the public samples
-    versions/          the routing, and for every cluster its files and its nonce
+    versions/          the routing, exact sums, and for every cluster its files and its nonce
     clusters/          tuned checkpoints by address: the cache of the one idea
     samples/           the members of each cluster: uids, labels and hashes in one file, images in another
     staged/            what recorded requests ask for, until they have been carried out

@@ -12,7 +12,6 @@ from lmeraser_kit import checks
 from lmeraser_kit.backbones.backbone import Backbone
 from lmeraser_kit.ground.hashing import described
 from lmeraser_kit.ground.samples import Samples
-from lmeraser_kit.learners.exact_sums import ExactSums
 from lmeraser_kit.learners.protocol import Learner
 from lmeraser_kit.partitions.protocol import Partition
 from lmeraser_kit.unlearning.votes import Choices, Vote
@@ -44,7 +43,7 @@ def check_arguments(arguments: Mapping[str, Any], choices: Choices) -> None:
             raise ValueError(f"{name} is {part!r:.80}{lacks}, expected a {protocol.__name__.lower()} such as {example}")
     if hasattr(choices.learner, "check"):
         choices.learner.check()
-    if isinstance(choices.learner, ExactSums):
+    if hasattr(choices.learner, "check_backbone"):
         choices.learner.check_backbone(arguments["backbone"])
     if hasattr(choices.vote, "check"):
         choices.vote.check(choices.learner)

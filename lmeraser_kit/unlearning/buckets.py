@@ -60,28 +60,28 @@ class Buckets:
         return models
 
     def _known(self, k: int, part: Samples) -> dict[int, np.ndarray]:
-        """The rows, by position, of members that were held already: the same uid, label and pixels.
-
-        Raises:
-            ExactnessError: If a bucket that they come from is not what it was when it was made.
-        """
+        """The rows, by position, of members that were held already: the same uid, label and pixels."""
         rows: dict[int, np.ndarray] = {}
         for c in self.held.models if self.refits else {k} & self.held.models.keys():
             before, model = self.held.members[c], self.held.models[c]
             where = {digest: i for i, digest in enumerate(_digests(before))}
             found = {i: where[digest] for i, digest in enumerate(_digests(part)) if digest in where}
-            if found and model.hashed() != model.digest:
-                raise ExactnessError(f"the rows of cluster {c} have changed in memory: fit again", [f"cluster {c}"])
             rows |= {i: model.arrays["rows"][j] for i, j in found.items()}
         return rows
 
     def sums(self, members: Mapping[int, Samples], models: Mapping[int, ClusterModel]) -> np.ndarray | None:
-        """The sums over all members; None if there is none."""
-        if not models:
+        """The sums over all members; None if there is none.
+
+        Raises:
+            ExactnessError: If a bucket from which rows are taken back, or over, is not what it was when it was hashed.
+        """
+        held, first = self.held, next(iter(models.values()), None)
+        for k, model in held.models.items():
+            if model is not models.get(k) and model.hashed() != model.digest:
+                raise ExactnessError(f"the rows of cluster {k} have changed in memory: fit again", [f"cluster {k}"])
+        if first is None:
             return None
-        held, first = self.held, next(iter(models.values()))
-        n_classes = held.empty.n_classes
-        sums = self.learner.nothing(first.arrays, n_classes) if held.sums is None else held.sums.copy()
+        sums = self.learner.nothing(first.arrays, held.empty.n_classes) if held.sums is None else held.sums.copy()
         old = {} if held.sums is None else held.models  # sums that were lost are those of nobody
         changed = sorted(k for k in old.keys() | models.keys() if old.get(k) is not models.get(k))
         gone, new = list[Arrays](), list[Arrays]()
