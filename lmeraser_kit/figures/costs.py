@@ -238,7 +238,9 @@ def peers(frame: pd.DataFrame) -> Figure:
             value, interval = max(table.loc[method, f"{name}_mean"], least), table.loc[method, f"{name}_ci95"]
             error = None if np.isnan(interval) else [[min(interval, value - least)], [interval]]
             ax.errorbar(value, y, xerr=error, fmt="s" if approximate else "o", color=colour, markersize=10, capsize=5)
-        axes[1].plot(one[method], y, "o", color=colour, markersize=11, fillstyle="none", markeredgewidth=2.5)
+        axes[1].plot(
+            np.maximum(one[method], 1), y, "o", color=colour, markersize=11, fillstyle="none", markeredgewidth=2.5
+        )
     axes[1].plot([], [], "o", color=NEUTRAL, markersize=10, label="whole set")
     axes[1].plot([], [], "o", color=NEUTRAL, markersize=11, fillstyle="none", markeredgewidth=2.5, label="one person")
     axes[0].axvspan(floor / 2, frame["band_KL_nats"].mean(), color="0.85", label="retraining against retraining")
@@ -246,7 +248,7 @@ def peers(frame: pd.DataFrame) -> Figure:
         frame["retrain_gradients"].mean(), color=METHOD_STYLES["one prompt"][0], linewidth=3, label="retraining"
     )
     axes[0].set(xscale="log", xlabel=f"KL to retraining (nats; 0 at {floor:g})")
-    axes[1].set(xscale="log", xlabel="sample gradients")
+    axes[1].set(xscale="log", xlabel="sample gradients (0 at 1)")
     axes[0].set_yticks(range(len(order)), [f"{m} ({kind[m]})" for m in order])
     axes[0].invert_yaxis()
     for ax in axes:
