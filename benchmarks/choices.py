@@ -42,7 +42,7 @@ def main() -> None:
         for l2 in PENALTIES:
             eraser = RidgeEraser(backbone, HashClusters(8), l2=l2, verbose=False).fit(fit[:size], public=seen)
             by_l2.append({"n_samples": size, "l2": l2, "accuracy": eraser.score(asked)})
-    clusters = HierarchicalClusters(max(2, n // 200), linkage="ward", fit_size=5000, unit_length=True, softness=1.0)
+    clusters = HierarchicalClusters(max(2, n // 200), softness=1.0)
     eraser = RidgeEraser(backbone, clusters, verbose=False).fit(fit, public=seen)
     shared, learner = SharedHead(corrections=True), eraser.choices().learner
     context = eraser.rebuild().context.of(asked)

@@ -177,7 +177,7 @@ def main() -> None:
     public, asked = (samples(i, n, labels, n_classes) for i, n in ((0, PUBLIC), (len(split.public), ASKED)))
     private = samples(first, size, labels, n_classes)
     n_clusters = max(2, size // given.samples_per_cluster)
-    clusters = HierarchicalClusters(n_clusters, linkage="ward", fit_size=PUBLIC, **CORRECTIONS)
+    clusters = HierarchicalClusters(n_clusters, **CORRECTIONS)
     rows = []
     for name, partition in (("exact sums", HashClusters(BUCKETS)), ("sums and corrections", clusters)):
         if partition is clusters and n_clusters > PUBLIC:

@@ -50,7 +50,7 @@ def main() -> None:
         private = synthetic(options.samples, Path(folder) / "private.npy", 1, "private")
         made = time.perf_counter()
         backbone = Backbone.train(public[:64], epochs=1, img_size=16)
-        clusters = HierarchicalClusters(options.clusters, linkage="ward", fit_size=options.public)
+        clusters = HierarchicalClusters(options.clusters, fit_size=options.public)
         eraser = LMEraser(backbone, clusters, Recipe(), threads=options.threads)
         sizes = eraser.plan(private, public)
         planned = time.perf_counter()

@@ -35,7 +35,7 @@ def main() -> None:
 
     public, private = samples("public", n_public), samples("private", n)
     backbone = Backbone.train(public[:500], epochs=1, img_size=16, embed_dim=32, depth=1, num_heads=2)
-    clusters = HierarchicalClusters(options.clusters, linkage="ward", fit_size=n_public)
+    clusters = HierarchicalClusters(options.clusters, fit_size=n_public)
     eraser = LMEraser(backbone, clusters, Recipe(prompt="none", epochs=1))
     with tempfile.TemporaryDirectory() as folder:
         started = time.perf_counter()

@@ -131,14 +131,21 @@ TABLE = [
     ("hashing.keyed_uniform", "columns", WHOLE, ""),
     # clustering
     ("hierarchical.HierarchicalClusters", "n_clusters", [*WHOLE[:5], True, NAN, 101], "cluster"),
-    ("hierarchical.HierarchicalClusters", "distance_threshold", [*NUMBER[:2], *NUMBER[3:], 1.0], ""),
+    ("hierarchical.HierarchicalClusters", "distance_threshold", [*NUMBER[:2], *NUMBER[3:]], ""),
     ("hierarchical.HierarchicalClusters", "fit_on", CHOICE, ""),
     ("hierarchical.HierarchicalClusters", "linkage", CHOICE, ""),
     ("hierarchical.HierarchicalClusters", "fit_size", WHOLE, ""),
-    ("hierarchical.HierarchicalClusters", "fit_size", [2], "8 clusters cannot be made of 2"),
+    (
+        "hierarchical.HierarchicalClusters",
+        "fit_size",
+        [2],
+        "cost_factor is 100 (the default), and cannot be had from 2 public",
+    ),
     ("hierarchical.HierarchicalClusters", "unit_length", FLAG, ""),
-    ("hierarchical.HierarchicalClusters", "max_share", [*SHARE[:4], *SHARE[5:]], ""),
-    ("hierarchical.HierarchicalClusters", "split_by", CHOICE, ""),
+    ("hierarchical.HierarchicalClusters", "cost_factor", [*NUMBER[:2], *NUMBER[3:], 0.5, 101], ""),
+    ("hierarchical.HierarchicalClusters", "neighbors", [*WHOLE[:5], True, NAN, 100], ""),
+    ("hierarchical.HierarchicalClusters", "bound", [*WHOLE[:5], True, NAN], ""),
+    ("hierarchical.HierarchicalClusters.published", "n_clusters", [0, 101], "cluster"),
     ("hierarchical.HierarchicalClusters", "softness", NUMBER, ""),
     ("hierarchical.HierarchicalClusters", "n_votes", [*WHOLE[:5], True, NAN], ""),
     ("hierarchical.HierarchicalClusters.check", "n_samples", FROM_0, ""),
@@ -146,6 +153,9 @@ TABLE = [
     ("hierarchical.HierarchicalClusters.fit", "keys", KEYS, ""),
     ("hierarchical.HierarchicalClusters.assign", "features", [*ARRAY, np.zeros((6, 3)), np.full((6, 2), NAN)], ""),
     ("hierarchical.HierarchicalClusters.assign", "keys", KEYS, ""),
+    ("hierarchical.HierarchicalClusters.codes", "features", [*ARRAY, np.zeros((6, 3)), np.full((6, 2), NAN)], ""),
+    ("hierarchical.HierarchicalClusters.codes", "keys", KEYS, ""),
+    ("hierarchical.HierarchicalClusters.codes", "assigned", [None, [0] * 5, [2] * 6, [-1] * 6, [0.5] * 6], ""),
     ("hierarchical.HierarchicalClusters.votes", "features", [*ARRAY, np.zeros((6, 3)), np.full((6, 2), NAN)], ""),
     ("hierarchical.HierarchicalClusters.votes", "available", [None, [], [-1], [2], [0.5], ["0"], [[0]], 0, [NAN]], ""),
     ("hyperplanes.HyperplaneClusters", "n_bits", [*WHOLE, 21], ""),
@@ -457,6 +467,14 @@ def calls(backbone, split, private, tmp_path_factory):
         "hierarchical.HierarchicalClusters.check": (HierarchicalClusters(2).check, {"n_samples": 9}),
         "hierarchical.HierarchicalClusters.fit": (HierarchicalClusters(2).fit, {"features": features, "keys": keys}),
         "hierarchical.HierarchicalClusters.assign": (prototypes.assign, {"features": features, "keys": keys}),
+        "hierarchical.HierarchicalClusters.published": (
+            lambda n_clusters: HierarchicalClusters.published(n_clusters).check(100),
+            {"n_clusters": 3},
+        ),
+        "hierarchical.HierarchicalClusters.codes": (
+            prototypes.codes,
+            {"features": features, "keys": keys, "assigned": np.zeros(6, int)},
+        ),
         "hierarchical.HierarchicalClusters.votes": (
             prototypes.votes,
             {"features": features, "available": np.array([1])},
@@ -681,9 +699,9 @@ def contents(result):
 
 def test_a_partition_is_described_by_its_parameters_alone():
     described = hierarchical.described
-    plain, features = HierarchicalClusters(5, linkage="ward"), np.random.default_rng(0).normal(size=(9, 2))
-    assert described(plain) == described(HierarchicalClusters(np.int64(5), linkage="ward", fit_on=np.str_("public")))
-    others = [HierarchicalClusters(5), HierarchicalClusters(6, linkage="ward"), HashClusters(5), SingleCluster()]
+    plain, features = HierarchicalClusters(5, softness=0.2), np.random.default_rng(0).normal(size=(9, 2))
+    assert described(plain) == described(HierarchicalClusters(np.int64(5), softness=0.2, fit_on=np.str_("public")))
+    others = [HierarchicalClusters(5), HierarchicalClusters(6, softness=0.2), HashClusters(5), SingleCluster()]
     assert len({described(one) for one in [plain, *others]}) == 5
     keys = np.arange(9, dtype=np.uint64)
     before = [one.pieces() for one in (plain.fit(features, keys), HashClusters(5), HyperplaneClusters(3))]
@@ -698,7 +716,8 @@ def test_a_partition_is_described_by_its_parameters_alone():
 def test_memory_for_clustering_is_looked_for_first(monkeypatch):
     monkeypatch.setattr(psutil, "virtual_memory", lambda: type("Memory", (), {"available": 4 * 10**9}))
     with pytest.raises(
-        ValueError, match=r"fit_size is 30000: clustering 30000 .* 7.2 GB .* 4.0 GB .* that fits is 22360$"
+        ValueError,
+        match=r"fit_size is 30000: clustering 30000 .* 7.2 GB .* 4.0 GB .* that fits is 22360; with neighbors=20",
     ):
         HierarchicalClusters(8, fit_size=30_000).check(40_000)
     with pytest.warns(UserWarning, match=r"fit_size is 20000: clustering 20000 samples takes 3.2 GB of memory"):
@@ -706,11 +725,9 @@ def test_memory_for_clustering_is_looked_for_first(monkeypatch):
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         HierarchicalClusters(8, fit_size=10**6).check(10_000)  # there are no more
-        HierarchicalClusters(8, fit_size=np.int32(10**6), linkage="single").check(
-            10**6
-        )  # it needs no distances of pairs
+        HierarchicalClusters(8, fit_size=np.int32(10**6), neighbors=20).check(10**6)  # it needs no pairs' distances
     with pytest.warns(UserWarning, match="22360"):
-        HierarchicalClusters(8, fit_size=np.int32(22_360), linkage="ward").check(40_000)
+        HierarchicalClusters(8, fit_size=np.int32(22_360)).check(40_000)
 
 
 def test_samples_are_one_after_another_and_know_their_uids():

@@ -320,18 +320,18 @@ def test_uneven_clusters_are_announced_with_what_they_cost_and_what_to_set(backb
         return LMEraser(backbone, clusters, Recipe(epochs=1, prompt="none"), verbose=False)
 
     alike = split.private[split.private.labels == 0][:60]
-    uneven = eraser(HierarchicalClusters(12))
+    uneven = eraser(HierarchicalClusters(12, linkage="average", unit_length=False))
     with pytest.warns(UserWarning, match=r"of the samples are in one of 12 clusters: .* only \d\.\d times cheaper"):
         sizes = uneven.plan(alike, public=split.public)
     share, factor = max(sizes.values()) / 60, 60**2 / sum(n**2 for n in sizes.values())
-    advice = rf"{share:.0%} of the samples .* only {factor:.1f} times .*linkage='ward'.*max_share=0\.083.*HashClusters"
+    advice = rf"{share:.0%} of the samples .* only {factor:.1f} times .*HierarchicalClusters\(\).*bound=10"
     with pytest.warns(UserWarning, match=advice):
         uneven.fit(alike, public=split.public)
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         uneven.verify()  # said once, not at every request
         uneven.forget(alike.uids[0])
-        for even in (HashClusters(6), SingleCluster(), HierarchicalClusters(6, linkage="ward")):
+        for even in (HashClusters(6), SingleCluster(), HierarchicalClusters(6)):
             eraser(even).plan(private, public=split.public)
 
 

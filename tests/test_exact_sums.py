@@ -166,7 +166,7 @@ def test_a_rounded_row_does_not_depend_on_its_company(backbone, private):
         np.testing.assert_array_equal(learner.rows(private[some], context), together[some])
 
 
-@pytest.mark.parametrize("clusters", [HashClusters(4), HierarchicalClusters(3, unit_length=True, softness=0.2)])
+@pytest.mark.parametrize("clusters", [HashClusters(4), HierarchicalClusters(3, softness=0.2)])
 def test_one_sample_none_and_more_classes_than_samples(clusters, backbone, private, split):
     eraser = RidgeEraser(backbone, clusters, verbose=False).fit(private[:1], public=split.public)
     assert eraser.predict(private[:1]).tolist() == private.labels[:1].tolist()

@@ -36,12 +36,13 @@ def test_prototypes_are_the_means_of_average_linkage_clusters():
     centres = np.array([[0.0, 0.0], [10, 0], [0, 10]])
     points = np.concatenate([c + rng.normal(size=(20, 2)) for c in centres]).astype(np.float32)
     keys = rng.integers(0, 2**63, 60).astype(np.uint64)
-    routing = HierarchicalClusters(3).fit(points, keys)
+    as_published = {"linkage": "average", "unit_length": False}
+    routing = HierarchicalClusters(3, **as_published).fit(points, keys)
     expected = sorted(points[20 * k : 20 * k + 20].mean(axis=0).tolist() for k in range(3))
     np.testing.assert_allclose(sorted(routing.prototypes_.tolist()), expected, rtol=1e-5)
     assigned = routing.assign(points, keys)
     assert all(len(set(assigned[20 * k : 20 * k + 20])) == 1 for k in range(3)) and len(set(assigned)) == 3
-    by_threshold = HierarchicalClusters(None, distance_threshold=6.0).fit(points, keys)
+    by_threshold = HierarchicalClusters(distance_threshold=6.0, **as_published).fit(points, keys)
     assert len(by_threshold.prototypes_) == len(set(fcluster(scipy_linkage(points, "average"), 6.0, "distance")))
 
 
@@ -55,12 +56,12 @@ def test_the_order_of_arrival_does_not_matter_to_routing(backbone, split):
 
 
 def test_votes_are_weights_over_the_clusters_that_have_a_model():
-    routing = HierarchicalClusters(3)
-    routing.prototypes_, routing.shards_ = np.array([[0.0], [1.0], [5.0]]), np.array([1, 1, 1])
+    routing = HierarchicalClusters(3, unit_length=False)
+    routing.prototypes_ = np.array([[0.0], [1.0], [5.0]])
     features = np.array([[0.9], [0.1], [4.0]])
     np.testing.assert_array_equal(routing.votes(features, np.array([0, 2])), [[1, 0], [1, 0], [0, 1]])
-    routing.shards_ = np.array([1, 3, 1])  # clusters 1, 2 and 3 are shards of prototype 1
-    np.testing.assert_array_equal(routing.votes(features, np.array([1, 3, 4])), [[0.5, 0.5, 0]] * 2 + [[0, 0, 1]])
+    routing.bound = 9  # clusters 4 and 7 are parts of cluster 1
+    np.testing.assert_array_equal(routing.votes(features, np.array([4, 7, 2])), [[0.5, 0.5, 0]] * 2 + [[0, 0, 1]])
     signs = HyperplaneClusters(3).assign(points := np.random.default_rng(0).standard_normal((50, 4)), None)
     np.testing.assert_array_equal(HyperplaneClusters(3).votes(points, np.arange(8)).argmax(axis=1), signs)
     near = HyperplaneClusters(3).votes(points, np.array([0, 7])).argmax(axis=1)
@@ -71,9 +72,9 @@ def test_votes_are_weights_over_the_clusters_that_have_a_model():
 def test_soft_votes_fall_with_the_distance_and_reach_the_nearest_few():
     rng = np.random.default_rng(0)
     points, keys = rng.normal(size=(60, 4)), np.arange(60, dtype=np.uint64)
-    hard = HierarchicalClusters(5).fit(points, keys)
-    soft = HierarchicalClusters(5, softness=0.5).fit(points, keys)
-    few = HierarchicalClusters(5, softness=0.5, n_votes=2).fit(points, keys)
+    hard = HierarchicalClusters(5, unit_length=False).fit(points, keys)
+    soft = HierarchicalClusters(5, softness=0.5, unit_length=False).fit(points, keys)
+    few = HierarchicalClusters(5, softness=0.5, n_votes=2, unit_length=False).fit(points, keys)
     available = np.array([0, 1, 3, 4])
     distances = ((points[:, None] - soft.prototypes_[available]) ** 2).sum(axis=2)
     nearest, votes = distances.argmin(axis=1), soft.votes(points, available)
@@ -86,21 +87,29 @@ def test_soft_votes_fall_with_the_distance_and_reach_the_nearest_few():
     np.testing.assert_array_equal(soft.assign(points, keys), hard.assign(points, keys))  # members are the same
 
 
-@pytest.mark.parametrize("split_by", ["features", "uids"])
-def test_large_clusters_are_divided_by_what_the_fit_shows(split_by, split, backbone):
-    found, keys = backbone.features(split.public.images), split.public.keys
-    whole = HierarchicalClusters(4).fit(found, keys)
-    divided = HierarchicalClusters(4, max_share=0.15, split_by=split_by).fit(found, keys)
-    most = int(0.15 * len(keys))
-    assert whole.counts_.max() > most and divided.counts_.sum() == len(keys)
-    assert (divided.counts_ / divided.shards_).max() <= most
-    private = split.private
-    assigned = divided.assign(backbone.features(private.images), private.keys)
-    sizes = np.bincount(assigned, minlength=divided.shards_.sum())
-    assert len(sizes) > 4 and (sizes > 0).all() and sizes.max() < whole.counts_.max()
-    if split_by == "uids":  # the shards of a prototype are its samples, whole
-        prototype = np.repeat(np.arange(4), divided.shards_)[assigned]
-        np.testing.assert_array_equal(prototype, whole.assign(backbone.features(private.images), private.keys))
+def test_default_clusters_are_even_and_cost_what_was_asked(split, backbone):
+    found, features = backbone.features(split.public.images), backbone.features(split.private.images)
+    for k in (8, 32):
+        routing = HierarchicalClusters(k).fit(found, split.public.keys)
+        sizes = np.bincount(routing.assign(features, split.private.keys), minlength=k)
+        assert len(sizes) == k and len(features) ** 2 / np.square(sizes).sum() > k / 2
+        alone = HierarchicalClusters(k, neighbors=30).fit(found, split.public.keys)  # memory grows with N
+        sizes = np.bincount(alone.assign(features, split.private.keys), minlength=k)
+        assert len(sizes) == k and len(features) ** 2 / np.square(sizes).sum() > k / 2
+    asked = HierarchicalClusters(cost_factor=20).fit(found, split.public.keys)
+    fewer = HierarchicalClusters(len(asked.counts_) - 1).fit(found, split.public.keys)
+    factors = [one.counts_.sum() ** 2 / np.square(one.counts_).sum() for one in (asked, fewer)]
+    assert factors[0] >= 20 > factors[1]
+    whole = HierarchicalClusters(8).fit(found, split.public.keys)
+    points = np.rint(2.0**14 * found / np.linalg.norm(found.astype(float), axis=1, keepdims=True))
+    labels = fcluster(scipy_linkage(points, "ward"), 8, "maxclust")
+    expected = sorted(np.rint(points[labels == k].mean(axis=0)).tolist() for k in range(1, 9))
+    assert sorted(whole.prototypes_.tolist()) == expected
+    published = HierarchicalClusters.published(8)
+    assert (published.linkage, published.fit_on, published.fit_size, published.exact) == (
+        *("average", "private-once", 1000),
+        False,
+    )
 
 
 def test_shards_are_even_and_belong_to_the_uid(split):
@@ -302,8 +311,9 @@ def test_bad_fits_are_refused_before_they_cost_time(make_eraser, private, split,
             make_eraser(HierarchicalClusters(121, fit_on="private")),
             "121 clusters cannot be made of 120 private samples",
         ),
-        (make_eraser(HierarchicalClusters(4, max_share=1.5)), "max_share is 1.5"),
-        (make_eraser(HierarchicalClusters(4, split_by="size")), "split_by is 'size'"),
+        (make_eraser(HierarchicalClusters(4, bound=0)), "bound is 0"),
+        (make_eraser(HierarchicalClusters(cost_factor=10**4)), "cost_factor is 10000, and cannot be had from"),
+        (make_eraser(HierarchicalClusters(4, linkage="average", neighbors=9)), "expected 'ward'"),
         (make_eraser(HierarchicalClusters(4, softness=-1.0)), "softness is -1.0"),
         (make_eraser(HierarchicalClusters(4, softness=1.0, n_votes=0)), "n_votes is 0"),
         (make_eraser(HyperplaneClusters(0)), "n_bits is 0"),
@@ -311,11 +321,14 @@ def test_bad_fits_are_refused_before_they_cost_time(make_eraser, private, split,
         (make_eraser(HierarchicalClusters(4, linkage="foo")), "linkage is 'foo'"),
         (make_eraser(HierarchicalClusters(None, distance_threshold=-1.0)), "distance_threshold is -1.0"),
         (make_eraser(HierarchicalClusters(4, fit_size=0)), "fit_size is 0"),
-        (make_eraser(HierarchicalClusters(4, max_share="a")), "max_share is 'a'"),
+        (make_eraser(HierarchicalClusters(4, bound="a")), "bound is 'a'"),
         (make_eraser(HashClusters(4, vote="loud")), "vote is 'loud'"),
         (make_eraser(8), "expected a partition such as"),
         (make_eraser(HierarchicalClusters(4, fit_on="test")), "expected one of: public, private"),
-        (make_eraser(HierarchicalClusters(4, distance_threshold=1.0)), "one of n_clusters and distance_threshold"),
+        (
+            make_eraser(HierarchicalClusters(4, distance_threshold=1.0)),
+            "one of n_clusters, cost_factor and distance_threshold",
+        ),
         (make_eraser(n_classes=5), "outside the range 0 to 4"),
     ]
     for eraser, message in cases:

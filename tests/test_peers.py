@@ -117,7 +117,8 @@ def test_a_store_keeps_a_ridge_eraser(backbone, private, split, tmp_path):
         assert store.eraser.state_hash() == fresh.state_hash() == store.verify().state_hash
         np.testing.assert_array_equal(store.eraser.predict(split.test), fresh.predict(split.test))
     with pytest.warns(UserWarning, match="it does not forget"):
-        Store.create(tmp_path / "leak", KeptPrototypes(backbone, verbose=False), private[:40], split.public).close()
+        leak = KeptPrototypes(backbone, HierarchicalClusters(3), verbose=False)
+        Store.create(tmp_path / "leak", leak, private[:40], split.public).close()
     with pytest.raises(StoreError, match=r"of your own\): open it with eraser="):
         Store.open(tmp_path / "leak")
 
@@ -145,7 +146,7 @@ def test_each_cluster_corrects_the_head_for_everybody(backbone, private, split):
         return RidgeEraser(backbone, clusters, l2=3.0, verbose=False).fit(private, public=split.public)
 
     images, inputs = split.test[:30], ExactSums().inputs
-    plain, both = fitted(None), fitted(HierarchicalClusters(4, linkage="ward", softness=0.5))
+    plain, both = fitted(None), fitted(HierarchicalClusters(4, softness=0.5))
     np.testing.assert_array_equal(plain.head(), both.head())  # a partition divides nothing of the sums
     x = inputs(images, Context(backbone))
     votes = both.state_.routing.votes(x[:, -backbone.n_features - 1 : -1], np.array(sorted(both.state_.models)))
@@ -160,7 +161,7 @@ def test_each_cluster_corrects_the_head_for_everybody(backbone, private, split):
     assert np.abs(both.predict_proba(images) - plain.predict_proba(images)).max() > 0.05
     both.forget(private.uids[:3])
     both.verify()
-    alone = fitted(HierarchicalClusters(4, linkage="ward", softness=0.5)).forget(private.uids[:3])
+    alone = fitted(HierarchicalClusters(4, softness=0.5)).forget(private.uids[:3])
     assert alone.hash_after == both.state_hash()
 
 

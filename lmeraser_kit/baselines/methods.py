@@ -29,37 +29,33 @@ from lmeraser_kit.unlearning.ridge_eraser import BUCKETS, RidgeEraser
 
 NO_PROMPT = {"prompt": "none"}
 SLICED = {"slices": 4}
-
-
 SOFTNESS = 0.2  # chosen on CIFAR-10, on private samples of splits that no table uses
-CORRECTIONS = {"softness": 0.2, "n_votes": 8, "unit_length": True}  # chosen on public samples: benchmarks/choices.py
-
-
-def _divided(split_by: str) -> Callable:
-    return lambda k: HierarchicalClusters(k, max_share=1 / k, split_by=split_by)
+CORRECTIONS = {"softness": 0.2, "n_votes": 8}  # chosen on public samples: benchmarks/choices.py
 
 
 def _buckets(_: int) -> HashClusters:
     return HashClusters(BUCKETS)
 
 
-def _even(softness: float = 0.0, **options) -> Callable:
-    return lambda k: HierarchicalClusters(k, linkage="ward", fit_size=5000, softness=softness, **options)
+def _soft(**options) -> Callable:
+    return lambda k: HierarchicalClusters(k, **options)
 
 
 # name: (estimator, partition for a number of clusters, what is changed in the recipe; None if it takes none)
 METHODS: dict[str, tuple[Callable[..., BaseEraser], Callable, dict[str, Any] | None]] = {
-    # a prompt and a head per cluster, routed by public prototypes; then clusters larger than N / K divided
+    # a prompt and a head per cluster, routed by public prototypes: of even clusters (Ward linkage, features at length
+    # 1); of uneven ones (average linkage, features as they are)
     "lmeraser": (LMEraser, HierarchicalClusters, {}),
-    "divided clusters": (LMEraser, _divided("features"), {}),
-    "divided by uids": (LMEraser, _divided("uids"), {}),
+    "uneven clusters": (LMEraser, lambda k: HierarchicalClusters(k, linkage="average", unit_length=False), {}),
     # private prototypes: fitted again at every request; fitted once and kept, as published (not exact)
     "private routing": (LMEraser, lambda k: HierarchicalClusters(k, fit_on="private"), {}),
-    "published routing": (LMEraser, lambda k: HierarchicalClusters(k, fit_on="private-once"), {}),
+    "published routing": (LMEraser, HierarchicalClusters.published, {}),
     # 2^b clusters, the nearest power of two
     "hyperplanes": (LMEraser, lambda k: HyperplaneClusters(max(1, round(math.log2(k)))), {}),
-    # LMEraser without prompts
+    # LMEraser without prompts: the nearest cluster's head answers; heads vote by their distance
     "cluster heads": (LMEraser, HierarchicalClusters, NO_PROMPT),
+    "soft heads": (LMEraser, _soft(softness=SOFTNESS), NO_PROMPT),
+    "soft heads from zero": (LMEraser, _soft(softness=SOFTNESS), NO_PROMPT | {"head_start": "zero", "head_lr": 1.0}),
     # a prompt and a head per shard; SISA (Bourtoule et al. 2021): with slices, and an aggregate
     "hashed clusters": (LMEraser, HashClusters, {}),
     "sisa (mean)": (LMEraser, HashClusters, SLICED),
@@ -67,26 +63,21 @@ METHODS: dict[str, tuple[Callable[..., BaseEraser], Callable, dict[str, Any] | N
     # nothing divided: a request retrains everything; without a prompt, the linear probe by SGD
     "one prompt": (LMEraser, lambda k: SingleCluster(), {}),
     "one head": (LMEraser, lambda k: SingleCluster(), NO_PROMPT),
-    # Ward linkage: clusters of more even sizes; heads alone, routed to the nearest, and voting by their distance
-    "even clusters": (LMEraser, _even(), {}),
-    "even heads": (LMEraser, _even(), NO_PROMPT),
-    "soft heads": (LMEraser, _even(SOFTNESS), NO_PROMPT),
-    "soft heads from zero": (LMEraser, _even(SOFTNESS), NO_PROMPT | {"head_start": "zero", "head_lr": 1.0}),
     "sisa heads (mean)": (LMEraser, HashClusters, NO_PROMPT),
     "sisa heads (vote)": (LMEraser, lambda k: HashClusters(k, vote="majority"), NO_PROMPT),
     # closed form, from exact sums, which no cluster divides (they are buckets of rows): on the backbone's feature; on
     # the outputs of all its stages; with even clusters' corrections; of an image and its mirror image, too
     "ridge head": (partial(RidgeEraser, layers=False), _buckets, None),
     "layered ridge head": (RidgeEraser, _buckets, None),
-    "corrected ridge head": (RidgeEraser, _even(**CORRECTIONS), None),
+    "corrected ridge head": (RidgeEraser, _soft(**CORRECTIONS), None),
     "mirrored layered ridge head": (partial(RidgeEraser, mirrored=True), _buckets, None),
-    "mirrored corrected ridge head": (partial(RidgeEraser, mirrored=True), _even(**CORRECTIONS), None),
+    "mirrored corrected ridge head": (partial(RidgeEraser, mirrored=True), _soft(**CORRECTIONS), None),
 }
 SUMMED = ("ridge head", "layered ridge head", "mirrored layered ridge head")  # exact sums: nothing is learnt again
 UNDIVIDED = ("one prompt", "one head")  # one cluster: a request is a fit
 FRONTIER = (  # prompts and heads, then heads alone
-    *("one prompt", "lmeraser", "even clusters", "published routing", "hashed clusters"),
-    *("one head", "cluster heads", "even heads", "soft heads", "soft heads from zero"),
+    *("one prompt", "lmeraser", "uneven clusters", "published routing", "hashed clusters"),
+    *("one head", "cluster heads", "soft heads", "soft heads from zero"),
     *("sisa heads (mean)", "sisa heads (vote)", "ridge head", "layered ridge head", "corrected ridge head"),
     *("mirrored layered ridge head", "mirrored corrected ridge head"),
 )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal, Protocol, runtime_checkable
+from typing import Any, Literal, Protocol, runtime_checkable
 
 import numpy as np
 from sklearn.base import BaseEstimator
@@ -57,6 +57,40 @@ class Partition(Protocol):
     def pieces(self) -> dict[str, str]:
         """A hash of everything that the fitted partition is, by name; equal if and only if it is the same."""
         ...
+
+
+@runtime_checkable
+class BoundedPartition(Partition, Protocol):
+    """A partition whose clusters are divided when they have more samples than a bound; see `partitions.trie`.
+
+    `assign` returns the cluster before any is divided; part i - 1 of cluster k has the number `k + (i - 1) * n_groups`,
+    and `votes` is given the parts' numbers.
+
+    Attributes:
+        bound: How many samples a cluster may have, from 1; None if there is no bound.
+    """
+
+    bound: Any
+
+    @property
+    def n_groups(self) -> int:
+        """Number of clusters before any is divided."""
+        ...
+
+    def codes(self, features: np.ndarray | None, keys: np.ndarray, assigned: np.ndarray) -> np.ndarray:
+        """Bits that divide a cluster's samples, the lowest first, int64 (N,): a pure function, row by row.
+
+        Args:
+            features: Features, (N, D).
+            keys: `Samples.keys`, (N,).
+            assigned: What `assign` returns, (N,).
+        """
+        ...
+
+
+def bounded(partition: Partition | None) -> BoundedPartition | None:
+    """The fitted partition, if its clusters have a bound; else None."""
+    return partition if isinstance(partition, BoundedPartition) and partition.bound is not None else None
 
 
 def assignment(partition: Partition, features: np.ndarray | None, keys: np.ndarray) -> np.ndarray:

@@ -89,7 +89,7 @@ class BaseEraser(BaseEstimator, ABC):
         planner = clone(self)  # a fitted model stays as it is
         private = planner.prepare(private, public)
         routing, members, _ = planner.rebuild().route(empty_state(private), (), private)
-        warn_if_uneven(members, getattr(routing, "prototypes_", ()))
+        warn_if_uneven(members, routing)
         return {k: len(members[k]) for k in sorted(members)}
 
     def prepare(self, private: Samples, public: Samples | None = None) -> Samples:
@@ -109,8 +109,8 @@ class BaseEraser(BaseEstimator, ABC):
             raise TypeError(f"public is {type(public).__name__}, expected Samples(images, labels, uids), or None")
         if partition.learns_from == "public" and public is None:
             raise ValueError("the partition is fitted on public features: give fit(private, public=...)")
-        source = public if public is not None and partition.learns_from == "public" else private
-        if len(source) or partition.learns_from == "public":
+        source = private if public is None or partition.learns_from != "public" else public
+        if len(source) or source is public:
             partition.check(len(source))
         if public is not None and len(shared := np.intersect1d(private.uids, public.uids)):
             raise ValueError(f"uid {str(shared[0])!r} is both public and private: what is public cannot be forgotten")
@@ -251,7 +251,7 @@ class BaseEraser(BaseEstimator, ABC):
         check_is_fitted(self, "state_")
         return {k: model.n_samples for k, model in self.state_.models.items()}
 
-    def relearnt(self) -> list[int]:
+    def relearnt(self) -> np.ndarray:
         """Sizes of the groups of which a request learns one again; see `Choices.relearnt`."""
         check_is_fitted(self, "state_")
         return self.choices().relearnt(self.state_)
@@ -275,8 +275,8 @@ class BaseEraser(BaseEstimator, ABC):
 
     def rebuild(self) -> Rebuild:
         """How states are computed from samples."""
-        choices, context = self.choices(), Context(self.backbone, int(self.seed), int(self.threads))
-        public = getattr(self, "public_", None)
+        choices, public = self.choices(), getattr(self, "public_", None)
+        context = Context(self.backbone, int(self.seed), int(self.threads))
         return Rebuild(choices.partition, choices.learner, context, public, self.n_jobs, self.verbose)
 
     def check_unchanged(self) -> None:
@@ -288,13 +288,13 @@ class BaseEraser(BaseEstimator, ABC):
 
     def _take_on(self, action: str, n_requested: int, successor: Successor, started: float) -> Receipt:
         """Take on a state, in one assignment, and say what has changed."""
-        before: dict[str, Any] = {"hash_before": "", "clusters_before": {}}
-        if hasattr(self, "state_"):
-            before = {"hash_before": self.state_hash(), "clusters_before": self.state_.digests()}
+        known = hasattr(self, "state_")
+        before: dict[str, Any] = {"hash_before": self.state_hash() if known else ""}
+        before["clusters_before"] = self.state_.digests() if known else {}
         self.state_, self.environment_ = successor.state, successor.work.environment
         self.__dict__.pop("receipt_", None)  # its hashes cover samples that may have left now
         after: dict[str, Any] = {"hash_after": self.state_hash(), "clusters_after": self.state_.digests()}
         removed = sorted(before["clusters_before"].keys() - after["clusters_after"].keys())
-        counts: dict[str, Any] = {"n_requested": n_requested, "n_samples": len(successor.state)}
-        changes = counts | before | after | vars(successor.work)
-        return Receipt(action=action, clusters_removed=removed, seconds=time.perf_counter() - started, **changes)
+        factor, seconds = self.choices().cost_factor(self.state_), time.perf_counter() - started
+        counts = {"n_requested": n_requested, "n_samples": len(self.state_), "cost_factor": factor} | before | after
+        return Receipt(action=action, clusters_removed=removed, seconds=seconds, **counts, **vars(successor.work))

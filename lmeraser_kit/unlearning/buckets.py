@@ -28,14 +28,15 @@ class Buckets:
         learner: What makes rows and sums.
         context: Its `queries` are those who join.
         held: The state before.
-        refits: Whether samples that stay may move from bucket to bucket.
+        among: Samples that stay may move between buckets whose numbers differ by a multiple of this; None if they
+            stay where they are.
         cost: Passes through the backbone so far.
     """
 
     learner: SummedLearner
     context: Context
     held: State
-    refits: bool = False
+    among: int | None = None
     cost: int = field(default=0, init=False)
 
     def made(self, jobs: Mapping[int, tuple[Samples, ClusterModel | None]]) -> dict[int, ClusterModel]:
@@ -62,7 +63,8 @@ class Buckets:
     def _known(self, k: int, part: Samples) -> dict[int, np.ndarray]:
         """The rows, by position, of members that were held already: the same uid, label and pixels."""
         rows: dict[int, np.ndarray] = {}
-        for c in self.held.models if self.refits else {k} & self.held.models.keys():
+        near = {k} if self.among is None else {c for c in self.held.models if (c - k) % self.among == 0}
+        for c in near & self.held.models.keys():
             before, model = self.held.members[c], self.held.models[c]
             where = {digest: i for i, digest in enumerate(_digests(before))}
             found = {i: where[digest] for i, digest in enumerate(_digests(part)) if digest in where}

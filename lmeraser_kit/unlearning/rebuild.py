@@ -8,9 +8,10 @@ only clusters whose members changed have a new address.
 
 from __future__ import annotations
 
+import math
 import time
 import warnings
-from collections.abc import Iterable, Iterator, MutableMapping, Sequence
+from collections.abc import Iterable, Iterator, MutableMapping
 from dataclasses import dataclass, replace
 
 import joblib
@@ -23,7 +24,9 @@ from lmeraser_kit.ground.determinism import environment, progress
 from lmeraser_kit.ground.samples import Samples, concatenate
 from lmeraser_kit.learners.clusters import cluster_addresses, learn_cluster, rounds_in_numpy
 from lmeraser_kit.learners.protocol import ClusterModel, Context, Learner, SummedLearner
-from lmeraser_kit.partitions.protocol import Partition, assignment
+from lmeraser_kit.partitions.agglomeration import size_biased_factor
+from lmeraser_kit.partitions.protocol import Partition, assignment, bounded
+from lmeraser_kit.partitions.trie import divide, numbers
 from lmeraser_kit.unlearning.buckets import Buckets
 from lmeraser_kit.unlearning.state import State, Work
 
@@ -84,7 +87,7 @@ class Rebuild:
         context = self._context.of(joining)
         routing, members, features = self.route(held, leaving, joining, context)
         if warn:
-            warn_if_uneven(members, getattr(routing, "prototypes_", ()))
+            warn_if_uneven(members, routing)
         members = {k: members[k] for k in sorted(members)}
         mine = {c.address: c for model in held.models.values() for c in model.checkpoints()}
         cache = {} if cache is None else cache
@@ -102,7 +105,9 @@ class Rebuild:
                 jobs[k] = (part, cached)
         started, sums = time.perf_counter(), None
         if isinstance(self.learner, SummedLearner):
-            buckets = Buckets(self.learner, context, held, self.partition.refits)
+            limited = bounded(routing)
+            among = 1 if self.partition.refits else None if limited is None else limited.n_groups
+            buckets = Buckets(self.learner, context, held, among)
             models |= buckets.made(jobs)
             cache.update({models[k].address: models[k] for k in jobs})
             cost, sums = buckets.cost, buckets.sums(members, models)
@@ -141,6 +146,9 @@ class Rebuild:
                 return None, {}, {}
             routing = clone(partition).fit(new, everybody.keys)
             assigned = assignment(routing, new, everybody.keys)
+            if limited := bounded(routing):
+                codes = limited.codes(new, everybody.keys, assigned)
+                assigned = numbers(assigned, codes, limited.n_groups, limited.bound)
             rows = {k: assigned == k for k in np.unique(assigned).tolist()}
             return routing, {k: everybody[r] for k, r in rows.items()}, {k: new[r] for k, r in rows.items()}
         routing = held.routing
@@ -150,7 +158,14 @@ class Rebuild:
                 routing.fit(self._features(self.public), self.public.keys)
             elif partition.learns_from == "private":
                 routing = routing.fit(new, joining.keys) if len(joining) else None
-        assigned = assignment(routing, new, joining.keys) if len(joining) else np.zeros(0, int)
+        assigned = codes = np.zeros(0, int)
+        if len(joining):
+            assigned = assignment(routing, new, joining.keys)
+            codes = limited.codes(new, joining.keys, assigned) if (limited := bounded(routing)) else codes
+        if limited := bounded(routing):
+            joined = (joining, assigned, codes)
+            parts = divide(held.members, (members, features), joined, limited.n_groups, limited.bound)
+            return (routing, *parts)
         for k in np.unique(assigned).tolist():
             part = joining[assigned == k]
             members[k] = (concatenate([members[k], part]) if k in members else part).sorted()
@@ -179,22 +194,30 @@ def empty_state(samples: Samples) -> State:
     return State(None, {}, {}, {}, samples[np.zeros(0, dtype=int)])
 
 
-def warn_if_uneven(members: dict[int, Samples], prototypes: Sequence) -> None:
-    """Warn if most samples share one of several clusters: forgetting one of them is nearly a fit (Section 4's cost).
+def warn_if_uneven(members: dict[int, Samples], routing: Partition | None) -> None:
+    """Warn if most samples share one of several clusters, or a request costs twice what was asked for, and more.
 
     Args:
         members: The members of each cluster, by number.
-        prototypes: The prototypes of a partition that has them; others (one cluster, shards) are as uneven as asked.
+        routing: The fitted partition. Others than those with prototypes (one cluster, shards) are as uneven as asked.
     """
     sizes = np.array([len(part) for part in members.values()], dtype=float)
-    if len(prototypes) < 2 or not sizes.sum():
+    n, wanted = len(getattr(routing, "prototypes_", ())), getattr(routing, "cost_factor", None)
+    if n < 2 or not sizes.sum():
         return
-    share, factor = sizes.max() / sizes.sum(), sizes.sum() ** 2 / np.square(sizes).sum()
-    if share > 0.5 and factor < len(prototypes) / 2:
+    share, factor = sizes.max() / sizes.sum(), size_biased_factor(sizes)
+    cheaper = f"only {factor:.1f} times cheaper than a fit (size-biased factor N^2 / sum(n_k^2))"
+    if share > 0.5 and factor < n / 2:
         warnings.warn(
-            f"{share:.0%} of the samples are in one of {len(prototypes)} clusters: forgetting a random one will be "
-            f"only {factor:.1f} times cheaper than a fit (size-biased factor N^2 / sum(n_k^2)). More even clusters: "
-            f"HierarchicalClusters(linkage='ward'), or max_share={1 / len(prototypes):.2g}, or HashClusters",
+            f"{share:.0%} of the samples are in one of {n} clusters: forgetting a random one will be {cheaper}. More "
+            f"even clusters: HierarchicalClusters() with its defaults, or a bound={math.ceil(2 * sizes.sum() / n)}, "
+            "which divides large ones",
+            stacklevel=5,
+        )
+    elif wanted is not None and factor < wanted / 2:
+        warnings.warn(
+            f"cost_factor is {wanted:g}, and forgetting a random one of {sizes.sum():.0f} samples in {len(sizes)} "
+            f"clusters will be {cheaper}: there are few samples, or unlike those that the clusters were found with",
             stacklevel=5,
         )
 

@@ -25,7 +25,8 @@ class State:
     Attributes:
         routing: The fitted partition; None before there is anything to fit it on.
         members: The samples of each cluster that has any, by its number; in the order of their uids.
-        features: Their features, float32 (n_k, D), if the routing is fitted on them again and again; else empty.
+        features: What it takes to route them again: their features, float32 (n_k, D), if the routing is fitted on them
+            again and again; their bits, int64 (n_k,), if clusters have a bound (see `partitions.trie`); else empty.
         models: The tuned clusters, by number.
         empty: No samples, of the images' shape and number of classes.
         sums: Exact sums over all samples, int64, if the learner makes them.
@@ -175,6 +176,8 @@ class Receipt(Work):
         action: `fit`, `forget` or `add`.
         n_requested: How many samples the request named.
         n_samples: How many samples are held after it.
+        cost_factor: How many times less the next request costs than a fit, for a random sample, in samples learnt again
+            (size-biased: see `evaluation.costs.cost_factors`); NaN if nobody is held.
         clusters_removed: The clusters that have no sample left, and so no model.
         hash_before: `state_hash()` before; empty for a fit.
         hash_after: `state_hash()` after.
@@ -186,6 +189,7 @@ class Receipt(Work):
     action: str
     n_requested: int
     n_samples: int
+    cost_factor: float
     clusters_removed: list[int]
     hash_before: str
     hash_after: str
@@ -196,4 +200,5 @@ class Receipt(Work):
     def __str__(self) -> str:
         learnt = f"{len(self.clusters_tuned)} of {len(self.clusters_after)} clusters learnt"
         held = f"{self.action} {self.n_requested}: {self.n_samples} samples held, {learnt}"
-        return f"{held}, {self.sample_gradients} sample gradients, {self.seconds:.2f} s, exact: {self.exact}"
+        took = f"{self.sample_gradients} sample gradients, {self.seconds:.2f} s, exact: {self.exact}"
+        return f"{held}, {took}" + f", cost factor {self.cost_factor:.1f}" * (self.action == "fit")

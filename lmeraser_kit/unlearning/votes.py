@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Protocol, runtime_checkable
@@ -15,7 +16,9 @@ from lmeraser_kit.ground.samples import Samples
 from lmeraser_kit.learners.exact_sums import ExactSums
 from lmeraser_kit.learners.protocol import BatchedLearner, ClusterModel, Context, Learner, SummedLearner
 from lmeraser_kit.learners.ridge import LEAST_L2, factor, probabilities, solve
-from lmeraser_kit.partitions.protocol import Partition, weights_of
+from lmeraser_kit.partitions import trie
+from lmeraser_kit.partitions.agglomeration import size_biased_factor
+from lmeraser_kit.partitions.protocol import Partition, bounded, weights_of
 from lmeraser_kit.unlearning.state import State
 
 LEAST_SHARE = 1e-4  # a cluster with less of the vote is not asked for its correction
@@ -56,13 +59,22 @@ class Choices:
     learner: Learner
     vote: Vote
 
-    def relearnt(self, state: State) -> list[int]:
+    def relearnt(self, state: State) -> np.ndarray:
         """Sizes of the groups of which a request for one sample learns one again, for `evaluation.costs`.
 
-        They are the clusters'. Where there are exact sums alone, a sample is taken back by itself: groups of one.
+        They are the clusters', and where these have a bound, clusters that a request would join. Where there are exact
+        sums alone, a sample is taken back by itself: groups of one.
         """
-        alone = isinstance(self.learner, SummedLearner) and not getattr(self.vote, "corrections", False)
-        return [1] * len(state) if alone else [model.n_samples for model in state.models.values()]
+        if isinstance(self.learner, SummedLearner) and not getattr(self.vote, "corrections", False):
+            return np.ones(len(state), dtype=np.int64)
+        sizes, limited = {k: model.n_samples for k, model in state.models.items()}, bounded(state.routing)
+        found = trie.relearnt(sizes, limited.n_groups, limited.bound) if limited else list(sizes.values())
+        return np.array(found, dtype=np.int64)
+
+    def cost_factor(self, state: State) -> float:
+        """How many times less a request for a random sample costs than a fit, in samples; NaN if nobody is held."""
+        sizes = self.relearnt(state)
+        return size_biased_factor(sizes) if len(sizes) else math.nan
 
 
 class ClusterVote(BaseEstimator):
