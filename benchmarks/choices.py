@@ -13,7 +13,6 @@ import pandas as pd
 
 from lmeraser_kit import HashClusters, HierarchicalClusters, RidgeEraser, load_dataset
 from lmeraser_kit.backbones import backbone_for
-from lmeraser_kit.baselines.shadows import CachedFeatures
 from lmeraser_kit.ground.determinism import progress
 from lmeraser_kit.unlearning.votes import SharedHead
 
@@ -30,7 +29,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=Path("results/benchmarks/choices"))
     given = parser.parse_args()
     public = load_dataset(given.dataset).public
-    backbone = CachedFeatures(backbone_for(given.backbone, public))
+    backbone = backbone_for(given.backbone, public, cached=True)
     backbone.features(np.asarray(public.images), 2, layers=True)  # once, on both cores
     order = np.argsort(public.keys)
     n = max(given.fit_sizes)

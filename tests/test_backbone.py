@@ -106,6 +106,31 @@ def test_the_outputs_of_the_stages_come_before_the_feature(name, split):
     np.testing.assert_allclose(found[:, -model.n_features :], standard.features(split.public.images[:80]), atol=1e-3)
 
 
+def test_two_sides_look_at_an_image_in_one_backbone(split, tmp_path):
+    both = Backbone.from_timm("test_efficientnet", pretrained=False, size=64, beside=(32,)).standardised(split.public)
+    large = Backbone(
+        both.architecture, both.arguments, both.noting({}).state_dict(), {**both.data_config, "beside": ()}
+    )
+    small = {**both.data_config, "beside": (), "input_size": (3, 32, 32)}
+    small = Backbone(both.architecture, both.arguments, both.noting({}).state_dict(), small)
+    plain, images = both.noting({}), split.test.images[:8]
+    assert plain.layer_widths == small.layer_widths + large.layer_widths and plain.n_features == large.n_features
+    np.testing.assert_array_equal(plain.features(images), large.features(images))
+    n, found = sum(small.layer_widths), plain.features(images, layers=True)
+    np.testing.assert_array_equal(found[:, n:], large.features(images, layers=True))
+    near = small.features(images, layers=True)  # a smaller view of the larger one is nearly one of the image
+    assert np.corrcoef(found[:, :n].ravel(), near.ravel())[0, 1] > 0.99
+    assert len({both.fingerprint, large.standardised(split.public).fingerprint}) == 2
+    again = Backbone.load(both.save(tmp_path / "both.safetensors"))
+    np.testing.assert_array_equal(again.features(images, layers=True), both.features(images, layers=True))
+    named = Backbone.from_timm("test_efficientnet@32+64", pretrained=False)
+    assert (named.size, named.data_config["beside"]) == (64, (32,))
+    with pytest.raises(ValueError, match="takes images of one size alone"):
+        Backbone.from_timm("test_vit@32+64", pretrained=False)
+    with pytest.raises(ValueError, match="after the @ goes the side"):
+        Backbone.from_timm("test_efficientnet@32+", pretrained=False)
+
+
 def test_views_follow_the_data_config(split):
     model = Backbone.from_timm("test_vit", pretrained=False)
     grey = np.full((2, 3, 40, 60), 200, dtype=np.uint8)

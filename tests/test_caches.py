@@ -12,14 +12,16 @@ import tomllib
 import numpy as np
 import pytest
 
-from lmeraser_kit import Backbone, HashClusters, HierarchicalClusters, LMEraser, Recipe, RidgeEraser, Samples
+from lmeraser_kit import Backbone, HashClusters, HierarchicalClusters, LMEraser, Recipe, RidgeEraser, Samples, Store
+from lmeraser_kit.backbones import CachedFeatures, named, pretraining
 from lmeraser_kit.backbones import backbone as backbone_module
-from lmeraser_kit.backbones import named, pretraining
+from lmeraser_kit.backbones.cached import key_of
 from lmeraser_kit.data import inputs
 from lmeraser_kit.experiments import runs as kit_runs
 from lmeraser_kit.experiments.results import write_json
 from lmeraser_kit.ground import determinism
 from lmeraser_kit.learners import Context, ExactSums, PromptTuning, cluster_addresses
+from lmeraser_kit.store.files import StoreError
 
 PACKAGE = determinism.PACKAGE
 
@@ -180,6 +182,63 @@ def test_planning_leaves_a_fitted_eraser_as_it_is(make_eraser, private, split):
 
 
 # --- a backbone that was trained here
+
+
+def test_features_are_computed_once_and_go_with_their_image(backbone, split, private, tmp_path, monkeypatch):
+    standard, images = backbone.standardised(split.public), private.images[:100]
+    expected = {layers: standard.features(images, layers=layers) for layers in (False, True)}
+    cached, computed = CachedFeatures(standard, tmp_path), []
+    measured = CachedFeatures(backbone, tmp_path).standardised(split.public)
+    assert measured.fingerprint == standard.fingerprint and isinstance(measured, CachedFeatures)
+
+    def counted(self, images, *args):
+        computed.append(len(images))
+        return plain(self, images, *args)
+
+    plain = Backbone.features
+    monkeypatch.setattr(Backbone, "features", counted)
+    for again, new in ((cached, [100, 100]), (cached, []), (CachedFeatures(standard, tmp_path), []), (measured, [])):
+        for layers in (False, True):
+            np.testing.assert_array_equal(again.features(images, layers=layers), expected[layers])
+        assert computed == new
+        computed.clear()
+    twice = CachedFeatures(standard, tmp_path).features(np.concatenate([images, images[::-1]]))
+    np.testing.assert_array_equal(twice, np.concatenate([expected[False], expected[False][::-1]]))
+    other = backbone.at("bfloat16")
+    for one, n in ((CachedFeatures(other, tmp_path), 100), (CachedFeatures(standard, tmp_path / "other"), 100)):
+        one.features(images)
+        assert computed == [n]
+        computed.clear()
+    monkeypatch.setattr("lmeraser_kit.backbones.cached.environment", lambda *_: {"kit": "other code"})
+    CachedFeatures(standard, tmp_path).features(images)
+    assert computed == [100]
+
+
+def test_an_eraser_deletes_the_features_of_who_has_left(backbone, split, private, tmp_path):
+    cached = CachedFeatures(backbone, tmp_path)
+    raw = {layers: backbone.features(private.images, layers=layers) for layers in (False, True)}
+    mirror = backbone.features(np.ascontiguousarray(private.images[..., ::-1]), layers=True)
+    eraser = RidgeEraser(cached, HierarchicalClusters(3), mirrored=True, verbose=False).fit(
+        private, public=split.public
+    )
+    cached.features(private.images)
+    files = [path.read_bytes() for path in tmp_path.rglob("*.safetensors")]
+    for features in (*raw.values(), mirror):
+        assert any(features[7].tobytes() in data for data in files)
+    gone = cached.known[True, 1, key_of(private.images[7])][0]
+    eraser.forget(private.uids[7])
+    files = [path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()]
+    for features in (*raw.values(), mirror):
+        assert not any(features[7].tobytes() in data for data in files)
+        assert any(features[8].tobytes() in data for data in files)
+    assert not gone.any() and not any(key_of(private.images[7]) == key for _, _, key in cached.known)
+    fresh = CachedFeatures(backbone, tmp_path)  # those who stay are found again
+    np.testing.assert_array_equal(fresh.features(private.images, layers=True), raw[True])
+    eraser.forget(private.uids[:7]), eraser.forget(private.uids[8:])
+    files = b"".join(path.read_bytes() for path in tmp_path.rglob("*") if path.is_file())
+    assert not any(row.tobytes() in files for row in raw[True])
+    with pytest.raises(StoreError, match=r"keeps features outside the store: give backbone\.uncached"):
+        Store.create(tmp_path / "store", RidgeEraser(cached, HashClusters(3), verbose=False), private)
 
 
 def test_each_ingredient_of_a_trained_backbone_is_in_its_files_name(split, tmp_path, monkeypatch):

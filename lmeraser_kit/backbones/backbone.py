@@ -21,7 +21,7 @@ from lmeraser_kit import checks
 from lmeraser_kit.backbones import frozen
 from lmeraser_kit.backbones.fast_forward import shortened
 from lmeraser_kit.backbones.networks import Architecture, build, name_of, outputs, own_module, same_module
-from lmeraser_kit.backbones.preprocessing import ROUNDING, STANDARD, clean_views, measured
+from lmeraser_kit.backbones.preprocessing import CONFIG, ROUNDING, STANDARD, beside, clean_views, measured
 from lmeraser_kit.backbones.pretraining import pretrain_vit
 from lmeraser_kit.backbones.timm_models import read_timm
 from lmeraser_kit.backbones.weights import read_weights, write_weights
@@ -41,7 +41,7 @@ class Backbone:
         architecture: A timm model name, or a module, which is copied.
         arguments: Further arguments of `timm.create_model` (img_size, depth, ...); for a module its `stages`.
         state: The weights by name; and what was measured on public samples, if it was: a standardisation, a rounding.
-        data_config: timm's data config: input_size, interpolation, mean, std, crop_pct.
+        data_config: timm's data config: those of `preprocessing.CONFIG`.
         device: `auto`, or a torch device.
         precision: One of PRECISIONS: what weights and activations are in. Features, prompts and heads are float32.
 
@@ -154,7 +154,7 @@ class Backbone:
 
     def description(self) -> str:
         """Architecture, arguments, preprocessing and precision, as JSON; with the weights, all that a backbone is."""
-        config = {key: self.data_config[key] for key in ("input_size", "interpolation", "mean", "std", "crop_pct")}
+        config = {key: value for key, value in self.data_config.items() if key in CONFIG}
         return json.dumps([self.name, self.arguments, config, self.precision], sort_keys=True)
 
     def views(self, images: np.ndarray | torch.Tensor) -> torch.Tensor:
@@ -183,7 +183,8 @@ class Backbone:
         return (features - mean_and_scale[0]) / mean_and_scale[1] if mean_and_scale else features
 
     def _layers(self, views: torch.Tensor) -> list[torch.Tensor]:
-        return outputs(self.model, views, None if self.is_timm else self.arguments["stages"])
+        sides, stages = beside(views, self.data_config), None if self.is_timm else self.arguments["stages"]
+        return [part for view in (*sides, views) for part in outputs(self.model, view, stages)]
 
     def standardised(self, public: Samples, threads: int = 1) -> Backbone:
         """The same backbone, its features standardised by public samples, and rounded as these say for exact sums."""
@@ -191,14 +192,19 @@ class Backbone:
 
     def rounded(self, public: Samples, threads: int = 1, standardise: bool = False) -> Backbone:
         """The same backbone, with what `preprocessing.measured` notes of public samples."""
+        images = np.asarray(checks.instance("public", public, Samples).images)
+        plain = self.noting({})
+        features = plain.features(images, threads, show_progress=True, layers=True)
+        return self.noting(measured(features, plain.layer_widths, checks.flag("standardise", standardise)))
+
+    def noting(self, noted: dict[str, torch.Tensor]) -> Backbone:
+        """The same backbone, with what `preprocessing.measured` says in place of what it has noted itself."""
         *made_of, state, config = self._made_of()
         weights = {name: tensor for name, tensor in state.items() if name not in (*STANDARD, *ROUNDING)}
-        where = (str(self.device), self.precision)
-        plain = Backbone(*made_of, weights, config, *where)
-        images = np.asarray(checks.instance("public", public, Samples).images)
-        features = plain.features(images, threads, show_progress=True, layers=True)
-        noted = measured(features, plain.layer_widths, checks.flag("standardise", standardise))
-        return Backbone(*made_of, weights | noted, config, *where)
+        return Backbone(*made_of, weights | noted, config, str(self.device), self.precision)
+
+    def drop(self, images: np.ndarray) -> None:
+        """Delete what is kept of images that were forgotten: nothing is, but see `cached.CachedFeatures`."""
 
     def features(
         self,
@@ -227,8 +233,7 @@ class Backbone:
         Raises:
             ValueError: If the images are not as above, a feature is not finite, or the model is not as it was made.
         """
-        frozen.check_images(images)
-        checks.whole("batch_size", batch_size)
+        frozen.check_images(images), checks.whole("batch_size", batch_size)
         batch = np.zeros((batch_size, *images.shape[1:]), dtype=np.uint8)
         widths = self.layer_widths if layers else [self.n_features]
         features = np.empty((len(images), sum(widths)), dtype=np.float32)

@@ -9,6 +9,7 @@ import torch
 
 from lmeraser_kit import checks
 from lmeraser_kit.backbones.backbone import PRECISIONS, Backbone
+from lmeraser_kit.backbones.cached import CachedFeatures
 from lmeraser_kit.backbones.pretraining import VITS, new_vit
 from lmeraser_kit.backbones.timm_models import timm_name
 from lmeraser_kit.data.inputs import DATA
@@ -26,6 +27,7 @@ def backbone_for(
     device: str = "auto",
     precision: str = "float32",
     root: Path | str = DATA,
+    cached: bool = False,
 ) -> Backbone:
     """The backbone that a name stands for.
 
@@ -33,21 +35,28 @@ def backbone_for(
         name: One of VITS (trained on `public`, and kept under data/backbones for the next run); one of PAPER; a path of
             a safetensors file that `Backbone.save` wrote; or a timm name, whose weights are read from
             data/weights/NAME.safetensors if they are there, and downloaded otherwise. `NAME@96` sets the side of the
-            input of the last kind, in pixels. Or a name that an installed package offers (see `ground.plugins`).
+            input of the last kind, in pixels; with `NAME@96+224` heads see both (`timm_models.read_timm`). Or a name
+            that an installed package offers (see `ground.plugins`).
         public: Public samples: what ViTs are trained on, and what the features of timm's models are standardised by.
         epochs: Passes over them, for VITS.
         seed: Seed of the training.
         device: `auto`, or a torch device.
         precision: One of `backbone.PRECISIONS`.
         root: Where data lie.
+        cached: Whether features are computed once, and kept under data/features: see `cached.CachedFeatures`.
 
     Raises:
         ValueError: If an argument is none of these; nothing has been trained or downloaded then.
     """
     _check(name, seed, device, precision)
     epochs, root = checks.whole("epochs", epochs, 0), checks.path("root", root)
+    checks.flag("cached", cached)
+
+    def kept(backbone: Backbone) -> Backbone:
+        return CachedFeatures(backbone, root / "features") if cached else backbone
+
     if Path(name).suffix == ".safetensors":
-        return Backbone.load(name, device).at(precision)
+        return kept(Backbone.load(name, device).at(precision))
     not_empty("public", public)
     if name in VITS:
         made_from = (name, public.sorted().digests.tobytes(), public.n_classes, epochs, seed)
@@ -55,16 +64,15 @@ def backbone_for(
         path = root / "backbones" / f"{digest(*made_from, here)[:24]}.safetensors"
         if not path.is_file():
             Backbone.train(public, epochs, seed, device, **VITS[name]).save(path)
-        return Backbone.load(path, device).at(precision)
+        return kept(Backbone.load(path, device).at(precision))
     if name in (others := installed("backbones")):
-        return others[name].load()(device).at(precision).standardised(public)
-    name, size = timm_name(name)
-    weights = root / "weights" / f"{name}.safetensors"
+        return kept(others[name].load()(device).at(precision)).standardised(public)
+    weights = root / "weights" / f"{timm_name(name)[0]}.safetensors"
     try:
-        backbone = Backbone.from_timm(name, weights=weights if weights.is_file() else None, device=device, size=size)
+        backbone = Backbone.from_timm(name, weights=weights if weights.is_file() else None, device=device)
     except ConnectionError as error:
         raise ConnectionError(f"{error}; or put them into {weights}") from error
-    return backbone.at(precision).standardised(public)
+    return kept(backbone.at(precision)).standardised(public)
 
 
 def untrained(name: str, seed: int = 0, device: str = "auto", precision: str = "float32") -> Backbone:
@@ -78,8 +86,7 @@ def untrained(name: str, seed: int = 0, device: str = "auto", precision: str = "
         torch.manual_seed(seed)
         if name in VITS:
             return Backbone(*new_vit(VITS[name]), device).at(precision)
-        name, size = timm_name(name)
-        return Backbone.from_timm(name, pretrained=False, device=device, size=size).at(precision)
+        return Backbone.from_timm(name, pretrained=False, device=device).at(precision)
 
 
 def _check(name: str, seed: int, device: str, precision: str) -> None:

@@ -11,6 +11,7 @@ from torchvision.transforms.v2 import functional as transforms
 
 STANDARD = ("lmeraser_kit.mean", "lmeraser_kit.scale")  # names of a standardisation among a backbone's weights
 ROUNDING = ("lmeraser_kit.step", "lmeraser_kit.mean_square")  # and of a rounding
+CONFIG = ("input_size", "interpolation", "mean", "std", "crop_pct", "beside")  # the last is the kit's own
 MOST = 2**15 - 1  # the largest whole number that a rounded feature can be: 16 bits, without the most negative one
 
 
@@ -49,6 +50,13 @@ def clean_views(images: np.ndarray | torch.Tensor, config: Mapping, device: torc
     pixels = transforms.resize(pixels, [scaled], interpolation=mode, antialias=True)
     pixels = transforms.center_crop(pixels, [size, size])
     return transforms.normalize(pixels, list(config["mean"]), list(config["std"]))
+
+
+def beside(views: torch.Tensor, config: Mapping) -> list[torch.Tensor]:
+    """Views, (B, 3, S, S), at each of the sides that `config` has beside S, in their own precision."""
+    mode, sides = transforms.InterpolationMode(config["interpolation"]), config.get("beside", ())
+    resized = [transforms.resize(views.float(), [side], interpolation=mode, antialias=True) for side in sides]
+    return [view.to(views.dtype) for view in resized]
 
 
 def standardisation(features: np.ndarray, widths: Sequence[int]) -> list[torch.Tensor]:

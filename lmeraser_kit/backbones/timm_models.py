@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import difflib
 import re
+from collections.abc import Sequence
 from pathlib import Path
 
 import timm
@@ -27,22 +28,27 @@ def create_model(name: str, pretrained: bool = False, **arguments) -> torch.nn.M
     return timm.create_model(name, pretrained=pretrained, num_classes=0, **arguments)
 
 
-def timm_name(name: str) -> tuple[str, int | None]:
-    """Timm's name of one of PAPER, or of any other model, and the side of the input that `@96` after it asks for.
+def timm_name(name: str) -> tuple[str, list[int]]:
+    """Timm's name of one of PAPER, or of any other model, and the sides of the input that `@96` after it asks for.
 
     Raises:
-        ValueError: If what comes after the @ is no number of pixels.
+        ValueError: If what comes after the @ is no number of pixels, nor several with + between them.
     """
-    name, at, side = checks.text("name", name).partition("@")
-    if at and not (side.isascii() and side.isdigit() and int(side) >= LEAST_SIDE):
-        raise ValueError(
-            f"backbone {name}@{side}: after the @ goes the side of the input in pixels, at least {LEAST_SIDE}"
-        )
-    return PAPER.get(name, name), int(side) if at else None
+    name, at, asked = checks.text("name", name).partition("@")
+    sides = asked.split("+") if at else []
+    if any(not (side.isascii() and side.isdigit() and int(side) >= LEAST_SIDE) for side in sides):
+        what = f"the side of the input in pixels, at least {LEAST_SIDE}, or several, as in @96+224"
+        raise ValueError(f"backbone {name}@{asked}: after the @ goes {what}")
+    return PAPER.get(name, name), [int(side) for side in sides]
 
 
 def read_timm(
-    name: str, pretrained: bool = True, weights: Path | str | None = None, size: int | None = None, **arguments
+    name: str,
+    pretrained: bool = True,
+    weights: Path | str | None = None,
+    size: int | None = None,
+    beside: Sequence[int] = (),
+    **arguments,
 ) -> tuple[str, dict, dict[str, torch.Tensor], dict]:
     """A timm model with its weights and its own preprocessing.
 
@@ -51,6 +57,8 @@ def read_timm(
         pretrained: Download its weights (timm keeps them).
         weights: A safetensors file with timm's key names, instead of a download.
         size: Side of the square input in pixels, instead of the model's own.
+        beside: Other sides at which all stages look at an image too, for networks that take any: their outputs come
+            before those of `size` (`layers=True`); what a prompt or a single feature sees is `size`.
         **arguments: Further arguments of `timm.create_model`.
 
     Returns:
@@ -64,7 +72,9 @@ def read_timm(
     if size is not None:
         checks.whole("size", size, LEAST_SIDE)
     name, asked = timm_name(name)
-    size, download, file = size or asked, pretrained and weights is None, {}
+    size, download, file = size or (asked[-1] if asked else None), pretrained and weights is None, {}
+    beside = tuple(checks.whole("beside", side, LEAST_SIDE) for side in checks.instance("beside", beside, Sequence))
+    beside = beside or tuple(asked[:-1])
     if weights is not None:
         read, _ = read_weights(checks.path("weights", weights))
         file = {"pretrained": True, "pretrained_cfg_overlay": {"file": str(weights)}}
@@ -98,4 +108,8 @@ def read_timm(
     config = timm.data.resolve_model_data_config(model)
     if size := size or arguments.get("img_size"):
         config = {**config, "input_size": (3, size, size)}
+    if beside:
+        if "img_size" in arguments:
+            raise ValueError(f"{name} takes images of one size alone, and not of {beside} px beside it")
+        config = {**config, "beside": beside}
     return name, arguments, model.state_dict(), config

@@ -9,14 +9,15 @@ from __future__ import annotations
 
 import io
 import json
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 import joblib
 import numpy as np
 
 from lmeraser_kit import checks
-from lmeraser_kit.backbones.backbone import FEATURE_BATCH, Backbone
+from lmeraser_kit.backbones.backbone import Backbone
+from lmeraser_kit.backbones.cached import CachedFeatures
 from lmeraser_kit.baselines.approximate import APPROXIMATE, unlearn
 from lmeraser_kit.baselines.methods import build_method, check_methods
 from lmeraser_kit.baselines.unlearning_task import UnlearningTask
@@ -27,35 +28,6 @@ from lmeraser_kit.learners.recipe import Recipe
 from lmeraser_kit.store.files import replace_file
 from lmeraser_kit.unlearning.arguments import fit_arguments
 from lmeraser_kit.unlearning.base import BaseEraser
-
-
-class CachedFeatures(Backbone):
-    """A backbone that computes an image's features once. For attackers alone: it forgets nobody."""
-
-    cached: dict
-
-    def __init__(self, backbone: Backbone):
-        self.__dict__.update(backbone.__dict__, cached={})
-
-    def __reduce__(self) -> tuple:
-        return CachedFeatures, (Backbone(*self.__getstate__()["args"]),)
-
-    def features(
-        self,
-        images: np.ndarray,
-        threads: int = 1,
-        show_progress: bool = False,
-        batch_size: int = FEATURE_BATCH,
-        layers: bool = False,
-        uids: Sequence[str] | np.ndarray | None = None,
-    ) -> np.ndarray:
-        """As for `Backbone`, always in its usual batches."""
-        pixels = [(layers, image.shape, image.tobytes()) for image in images]
-        new = [i for i, image in enumerate(pixels) if image not in self.cached]
-        names = None if uids is None else [uids[i] for i in new]
-        computed = super().features(images[new], threads, layers=layers, uids=names)
-        self.cached |= zip([pixels[i] for i in new], computed, strict=True)
-        return np.stack([self.cached[image] for image in pixels]) if pixels else computed
 
 
 def halves(n_models: int, n: int, seed: int, balanced: bool = True) -> np.ndarray:

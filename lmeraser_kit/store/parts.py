@@ -14,6 +14,7 @@ from typing import Any
 from sklearn.base import clone
 
 from lmeraser_kit.backbones.backbone import Backbone
+from lmeraser_kit.backbones.cached import CachedFeatures
 from lmeraser_kit.ground.determinism import pick_device
 from lmeraser_kit.ground.samples import Samples
 from lmeraser_kit.store.files import StoreError
@@ -29,7 +30,8 @@ ELSEWHERE = ("backbone", "n_jobs", "verbose")  # arguments that are kept as file
 
 
 def noted(eraser: BaseEraser) -> dict[str, Any]:
-    """What is noted of a prepared eraser, as plain data."""
+    """What is noted of a prepared eraser, as plain data. Raises StoreError if its backbone keeps features elsewhere."""
+    check_uncached(eraser)
     arguments = eraser.arguments() | {"n_classes": eraser.n_classes_}
     return {
         "eraser": type(eraser).__name__ if type(eraser) in ERASERS.values() else name_of_class(type(eraser)),
@@ -53,6 +55,7 @@ def remade(made: dict[str, Any], file: Path, device: str, given: BaseEraser | No
         ValueError: If `given` is another eraser.
     """
     if given is not None:
+        check_uncached(given)
         n_classes = made["arguments"]["n_classes"]
         check_unchanged(made["fitted_with"], fit_arguments(given.arguments() | {"n_classes": n_classes}))
         eraser = clone(given).set_params(n_classes=n_classes, **options)
@@ -66,6 +69,12 @@ def remade(made: dict[str, Any], file: Path, device: str, given: BaseEraser | No
         advice = "open it with eraser=, an unfitted eraser like the one that it was created with"
         raise StoreError(f"the store's eraser cannot be made ({error}): {advice}") from error
     return stored(kind)(backbone=backbone, **arguments, **options)
+
+
+def check_uncached(eraser: BaseEraser) -> None:
+    """Refuse a backbone that keeps features in another folder, where the store would forget nobody. StoreError."""
+    if isinstance(eraser.backbone, CachedFeatures):
+        raise StoreError("the backbone keeps features outside the store: give backbone.uncached")
 
 
 class Stored:

@@ -228,9 +228,7 @@ class BaseEraser(BaseEstimator, ABC):
             ValueError: As for `predict_proba`; or if there are no labels, or some are none of the task's classes.
         """
         self.check_unchanged()
-        if labels is None and isinstance(samples, Samples):
-            labels = samples.labels
-        if labels is None:
+        if (labels := getattr(samples, "labels", None) if labels is None else labels) is None:
             raise ValueError("labels are missing: score(samples) takes Samples, score(images, labels) takes both")
         if not (n := len(as_queries(samples, self.state_.empty, self.n_classes_))):
             raise ValueError("there is no sample to score")
@@ -288,13 +286,14 @@ class BaseEraser(BaseEstimator, ABC):
 
     def _take_on(self, action: str, n_requested: int, successor: Successor, started: float) -> Receipt:
         """Take on a state, in one assignment, and say what has changed."""
-        known = hasattr(self, "state_")
-        before: dict[str, Any] = {"hash_before": self.state_hash() if known else ""}
-        before["clusters_before"] = self.state_.digests() if known else {}
+        before: dict[str, Any] = {"hash_before": "", "clusters_before": {}}
+        if hasattr(self, "state_"):
+            before = {"hash_before": self.state_hash(), "clusters_before": self.state_.digests()}
+            self.backbone.drop(self.state_.images_beyond(successor.state))
         self.state_, self.environment_ = successor.state, successor.work.environment
         self.__dict__.pop("receipt_", None)  # its hashes cover samples that may have left now
         after: dict[str, Any] = {"hash_after": self.state_hash(), "clusters_after": self.state_.digests()}
-        removed = sorted(before["clusters_before"].keys() - after["clusters_after"].keys())
-        factor, seconds = self.choices().cost_factor(self.state_), time.perf_counter() - started
-        counts = {"n_requested": n_requested, "n_samples": len(self.state_), "cost_factor": factor} | before | after
-        return Receipt(action=action, clusters_removed=removed, seconds=seconds, **counts, **vars(successor.work))
+        after |= {"clusters_removed": sorted(before["clusters_before"].keys() - self.state_.digests().keys())}
+        after |= {"n_samples": len(self.state_), "cost_factor": self.choices().cost_factor(self.state_)}
+        about = before | after | vars(successor.work)
+        return Receipt(action=action, n_requested=n_requested, seconds=time.perf_counter() - started, **about)

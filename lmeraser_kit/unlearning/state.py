@@ -108,6 +108,13 @@ class State:
                 features[k] = features[k][stay]
         return members, features
 
+    def images_beyond(self, other: State) -> np.ndarray:
+        """The images of samples that are held here and not in another state, uint8 (N, C, H, W)."""
+        parts = [part for k, part in self.members.items() if other.members.get(k) is not part]
+        kept = other.find([uid for part in parts for uid in part.uids.tolist()])
+        gone = [part[[uid not in kept for uid in part.uids.tolist()]].images for part in parts]
+        return np.concatenate([self.empty.images, *gone])
+
     def digests(self) -> dict[int, str]:
         """A hash of every cluster's model, by its number."""
         return {k: model.digest for k, model in self.models.items()}
