@@ -3,6 +3,7 @@
 import pytest
 
 from lmeraser_kit import Backbone, HierarchicalClusters, LMEraser, Recipe, RidgeEraser, load_dataset
+from lmeraser_kit.learners import public_start
 
 TINY = {"img_size": 16, "embed_dim": 32, "depth": 2, "num_heads": 2}
 
@@ -30,3 +31,12 @@ def make_eraser(backbone):
         return cls(backbone, clusters or HierarchicalClusters(5), **tuned, **{"seed": 3, "verbose": False, **options})
 
     return make
+
+
+@pytest.fixture(scope="session")
+def backbone_of(backbone, split):
+    """The backbone for a method's name: with a start from public samples for those that want one."""
+    kinds = {"head": "none", "prompt": "frame"}
+    recipes = {what: Recipe(epochs=1, prompt=prompt) for what, prompt in kinds.items()}
+    started = {what: public_start(backbone, split.public[:100], recipe) for what, recipe in recipes.items()}
+    return lambda name: started["head" if "head" in name else "prompt"] if "from public" in name else backbone

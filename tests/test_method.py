@@ -1,5 +1,8 @@
 """Clustering, prompts, tuning, and the estimator, each on its own."""
 
+import pickle
+from dataclasses import replace
+
 import joblib
 import numpy as np
 import pandas as pd
@@ -10,6 +13,7 @@ from scipy.cluster.hierarchy import linkage as scipy_linkage
 from sklearn.base import clone
 
 from lmeraser_kit import (
+    Backbone,
     HashClusters,
     HierarchicalClusters,
     HyperplaneClusters,
@@ -24,7 +28,7 @@ from lmeraser_kit import (
 )
 from lmeraser_kit.backbones.backbone import FEATURE_BATCH
 from lmeraser_kit.baselines.methods import METHODS, build_method
-from lmeraser_kit.learners import ridge
+from lmeraser_kit.learners import public_start, ridge
 from lmeraser_kit.learners.prompts import PROMPTS, prompt_canvas, prompt_mask
 from lmeraser_kit.learners.recipe import named_recipe
 
@@ -250,9 +254,39 @@ def test_shards_vote_with_their_mean_probability(make_eraser, private, split):
     np.testing.assert_allclose(eraser.predict_proba(split.test[:20]), mean, atol=1e-6)
 
 
+def test_clusters_start_from_what_public_samples_have_given(backbone, private, split, make_eraser, tmp_path):
+    recipe = Recipe(epochs=1, prompt_lr=0.01)
+    started = public_start(backbone, split.public[:60], recipe, seed=5)
+    learnt = tune_cluster(backbone, split.public[:60], recipe, seed=5).arrays
+    still = replace(recipe, head_start="public", prompt_lr=0.0, head_lr=0.0)
+    for part in (private[:9], private[9:30]):  # nothing is tuned any more
+        for name, array in tune_cluster(started, part, still, seed=0).arrays.items():
+            assert name == "losses" or np.array_equal(array, learnt[name])
+    moved = tune_cluster(started, private[:9], replace(recipe, head_start="public"), seed=0).arrays
+    assert not np.array_equal(moved["prompt"], learnt["prompt"])
+    other = public_start(backbone, split.public[:59], recipe, seed=5)
+    assert (
+        len({backbone.fingerprint, started.fingerprint, other.fingerprint}) == 3
+    )  # all that is learnt has its address
+    again = Backbone.load(started.save(tmp_path / "started.safetensors"))
+    assert again.fingerprint == started.fingerprint == pickle.loads(pickle.dumps(started)).fingerprint
+    np.testing.assert_array_equal(again.features(private.images[:4]), backbone.features(private.images[:4]))
+    for bad, message in (
+        (LMEraser(backbone, HashClusters(2), Recipe(head_start="public")), "has no start: public_start"),
+        (LMEraser(started, HashClusters(2), Recipe(head_start="public", prompt="none")), r"expected \(3, 0\)"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            bad.fit(private[:20])
+    few = Samples(private.images[:4], [0, 1, 2, 1], ["a", "b", "c", "d"])
+    with pytest.raises(ValueError, match="start has 10 classes, the samples 3"):
+        tune_cluster(started, few, replace(recipe, head_start="public"), seed=0)
+
+
 @pytest.mark.parametrize("name", METHODS)
-def test_every_method_by_name_learns(name, backbone, private, split):
-    eraser = build_method(name, backbone, 4, Recipe(epochs=4, batch_size=16, head_lr=0.1), seed=0, verbose=False)
+def test_every_method_by_name_learns(name, backbone_of, private, split):
+    eraser = build_method(
+        name, backbone_of(name), 4, Recipe(epochs=4, batch_size=16, head_lr=0.1), seed=0, verbose=False
+    )
     assert eraser.fit(private, public=split.public).score(split.test) > 0.3  # chance is 0.1
 
 
@@ -285,7 +319,7 @@ def test_a_head_may_start_from_its_closed_form(make_eraser, private, split):
     expected = ridge.head_from_rows(np.c_[x, np.eye(10)[private.labels]], x.shape[1])
     np.testing.assert_allclose(eraser.state_.models[0].arrays["weight"], 5 * expected[:-1].T, rtol=1e-5, atol=1e-6)
     eraser.verify()
-    with pytest.raises(ValueError, match="head_start is 'rigde', expected one of: zero, ridge"):
+    with pytest.raises(ValueError, match="head_start is 'rigde', expected one of: zero, ridge, public"):
         Recipe(head_start="rigde")
     with pytest.raises(ValueError, match="name is 'publised', expected one of: default, published"):
         named_recipe("publised")

@@ -39,9 +39,9 @@ def one_prompt(make_eraser, private):
 
 
 @pytest.mark.parametrize("name", EXACT)
-def test_every_exact_method_forgets_exactly(name, backbone, private, split):
+def test_every_exact_method_forgets_exactly(name, backbone_of, private, split):
     def build():
-        return build_method(name, backbone, 4, Recipe(epochs=2), seed=3, verbose=False)
+        return build_method(name, backbone_of(name), 4, Recipe(epochs=2), seed=3, verbose=False)
 
     eraser = build().fit(private[:60], public=split.public)
     eraser.forget(private.uids[:5])

@@ -21,7 +21,7 @@ from lmeraser_kit import checks
 from lmeraser_kit.backbones import frozen
 from lmeraser_kit.backbones.fast_forward import shortened
 from lmeraser_kit.backbones.networks import Architecture, build, name_of, outputs, own_module, same_module
-from lmeraser_kit.backbones.preprocessing import CONFIG, ROUNDING, STANDARD, beside, clean_views, measured
+from lmeraser_kit.backbones.preprocessing import CONFIG, NOTED, ROUNDING, STANDARD, beside, clean_views, measured
 from lmeraser_kit.backbones.pretraining import pretrain_vit
 from lmeraser_kit.backbones.timm_models import read_timm
 from lmeraser_kit.backbones.weights import read_weights, write_weights
@@ -40,7 +40,7 @@ class Backbone:
     Args:
         architecture: A timm model name, or a module, which is copied.
         arguments: Further arguments of `timm.create_model` (img_size, depth, ...); for a module its `stages`.
-        state: The weights by name; and what was measured on public samples, if it was: a standardisation, a rounding.
+        state: The weights by name; and what public samples have given: a standardisation, a rounding, a start.
         data_config: timm's data config: those of `preprocessing.CONFIG`.
         device: `auto`, or a torch device.
         precision: One of PRECISIONS: what weights and activations are in. Features, prompts and heads are float32.
@@ -62,14 +62,15 @@ class Backbone:
         self.arguments, self.precision = dict(arguments), precision
         self.data_config = MappingProxyType({k: tuple(v) if isinstance(v, list) else v for k, v in data_config.items()})
         self.model = build(architecture, arguments)
-        self.model.load_state_dict({n: tensor for n, tensor in state.items() if n not in (*STANDARD, *ROUNDING)})
+        self.noted = {name: tensor.cpu() for name, tensor in state.items() if name.startswith(NOTED)}
+        self.model.load_state_dict({name: tensor for name, tensor in state.items() if name not in self.noted})
         self.model.requires_grad_(False).eval()
         self.is_timm = isinstance(architecture, str)
         self.architecture = architecture if self.is_timm else self.model
         self.name = name_of(self.architecture)
         frozen.check_finite_weights(self.name, state)
-        self.standard, self._frozen = [state[name].float() for name in STANDARD if name in state], None
-        self.rounding = [state[name].cpu() for name in ROUNDING if name in state]
+        self.standard, self._frozen = [self.noted[name].float() for name in STANDARD if name in state], None
+        self.rounding = [self.noted[name] for name in ROUNDING if name in state]
         self.to(device)
 
     def __repr__(self) -> str:
@@ -92,10 +93,8 @@ class Backbone:
         return self.architecture, self.arguments, self.state_dict(), dict(self.data_config)
 
     def state_dict(self) -> dict[str, torch.Tensor]:
-        """The weights on the CPU, and what was measured on public samples."""
-        named = self.model.state_dict() | dict(zip(STANDARD, self.standard, strict=False))
-        named |= dict(zip(ROUNDING, self.rounding, strict=False))
-        return {name: tensor.cpu().contiguous() for name, tensor in named.items()}
+        """The weights on the CPU, and what public samples have given."""
+        return {name: tensor.cpu().contiguous() for name, tensor in (self.model.state_dict() | self.noted).items()}
 
     def at(self, precision: str) -> Backbone:
         """The same backbone in another precision; what it computes, and its fingerprint, are others."""
@@ -198,9 +197,9 @@ class Backbone:
         return self.noting(measured(features, plain.layer_widths, checks.flag("standardise", standardise)))
 
     def noting(self, noted: dict[str, torch.Tensor]) -> Backbone:
-        """The same backbone, with what `preprocessing.measured` says in place of what it has noted itself."""
+        """The same backbone, with what public samples have given in place of what it has noted itself."""
         *made_of, state, config = self._made_of()
-        weights = {name: tensor for name, tensor in state.items() if name not in (*STANDARD, *ROUNDING)}
+        weights = {name: tensor for name, tensor in state.items() if name not in self.noted}
         return Backbone(*made_of, weights | noted, config, str(self.device), self.precision)
 
     def drop(self, images: np.ndarray) -> None:

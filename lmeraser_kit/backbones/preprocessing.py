@@ -12,6 +12,12 @@ from torchvision.transforms.v2 import functional as transforms
 STANDARD = ("lmeraser_kit.mean", "lmeraser_kit.scale")  # names of a standardisation among a backbone's weights
 ROUNDING = ("lmeraser_kit.step", "lmeraser_kit.mean_square")  # and of a rounding
 CONFIG = ("input_size", "interpolation", "mean", "std", "crop_pct", "beside")  # the last is the kit's own
+START = {
+    "prompt": "lmeraser_kit.start.prompt",
+    "weight": "lmeraser_kit.start.weight",
+    "bias": "lmeraser_kit.start.bias",
+}
+NOTED = "lmeraser_kit."  # what the names of all of these begin with
 MOST = 2**15 - 1  # the largest whole number that a rounded feature can be: 16 bits, without the most negative one
 
 

@@ -109,7 +109,7 @@ def read_timm(
     if size := size or arguments.get("img_size"):
         config = {**config, "input_size": (3, size, size)}
     if beside:
-        if "img_size" in arguments:
+        if "img_size" in arguments or getattr(getattr(model, "patch_embed", None), "img_size", None) is not None:
             raise ValueError(f"{name} takes images of one size alone, and not of {beside} px beside it")
         config = {**config, "beside": beside}
     return name, arguments, model.state_dict(), config

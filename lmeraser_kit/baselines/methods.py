@@ -29,6 +29,7 @@ from lmeraser_kit.unlearning.ridge_eraser import BUCKETS, RidgeEraser
 
 NO_PROMPT = {"prompt": "none"}
 SLICED = {"slices": 4}
+FROM_PUBLIC = {"head_start": "public"}
 SOFTNESS = 0.2  # chosen on CIFAR-10, on private samples of splits that no table uses
 CORRECTIONS = {"softness": 0.2, "n_votes": 8}  # chosen on public samples: benchmarks/choices.py
 
@@ -56,6 +57,11 @@ METHODS: dict[str, tuple[Callable[..., BaseEraser], Callable, dict[str, Any] | N
     "cluster heads": (LMEraser, HierarchicalClusters, NO_PROMPT),
     "soft heads": (LMEraser, _soft(softness=SOFTNESS), NO_PROMPT),
     "soft heads from zero": (LMEraser, _soft(softness=SOFTNESS), NO_PROMPT | {"head_start": "zero", "head_lr": 1.0}),
+    # from a prompt and a head that were tuned on public samples, with their labels (learners.public_start)
+    "lmeraser from public": (LMEraser, HierarchicalClusters, FROM_PUBLIC),
+    "cluster heads from public": (LMEraser, HierarchicalClusters, NO_PROMPT | FROM_PUBLIC),
+    "one prompt from public": (LMEraser, lambda k: SingleCluster(), FROM_PUBLIC),
+    "one head from public": (LMEraser, lambda k: SingleCluster(), NO_PROMPT | FROM_PUBLIC),
     # a prompt and a head per shard; SISA (Bourtoule et al. 2021): with slices, and an aggregate
     "hashed clusters": (LMEraser, HashClusters, {}),
     "sisa (mean)": (LMEraser, HashClusters, SLICED),
@@ -74,7 +80,12 @@ METHODS: dict[str, tuple[Callable[..., BaseEraser], Callable, dict[str, Any] | N
     "mirrored corrected ridge head": (partial(RidgeEraser, mirrored=True), _soft(**CORRECTIONS), None),
 }
 SUMMED = ("ridge head", "layered ridge head", "mirrored layered ridge head")  # exact sums: nothing is learnt again
-UNDIVIDED = ("one prompt", "one head")  # one cluster: a request is a fit
+UNDIVIDED = (
+    "one prompt",
+    "one head",
+    "one prompt from public",
+    "one head from public",
+)  # one cluster: a request is a fit
 FRONTIER = (  # prompts and heads, then heads alone
     *("one prompt", "lmeraser", "uneven clusters", "published routing", "hashed clusters"),
     *("one head", "cluster heads", "soft heads", "soft heads from zero"),

@@ -2,6 +2,7 @@ from .clusters import cluster_addresses as cluster_addresses
 from .clusters import learn_cluster as learn_cluster
 from .exact_sums import ExactSums as ExactSums
 from .prompt_tuning import PromptTuning as PromptTuning
+from .prompt_tuning import public_start as public_start
 from .prompt_tuning import tune_cluster as tune_cluster
 from .prompts import prompt_canvas as prompt_canvas
 from .prompts import prompt_mask as prompt_mask

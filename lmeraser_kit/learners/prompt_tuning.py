@@ -8,6 +8,7 @@ nothing but its own samples.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 import torch
@@ -16,6 +17,7 @@ from sklearn.base import BaseEstimator
 
 from lmeraser_kit import checks
 from lmeraser_kit.backbones.backbone import FEATURE_BATCH, Backbone
+from lmeraser_kit.backbones.preprocessing import START
 from lmeraser_kit.ground.determinism import exact_arithmetic, memory_errors
 from lmeraser_kit.ground.minibatches import augment, train
 from lmeraser_kit.ground.samples import Samples
@@ -47,6 +49,18 @@ class PromptTuning(BaseEstimator):
     def check(self) -> None:
         """Refuse what is no recipe. Raises ValueError."""
         checks.instance("recipe", self._recipe, Recipe)
+
+    def check_backbone(self, backbone: Backbone) -> None:
+        """Refuse a backbone without a start if tuning starts from it, or with another prompt's. Raises ValueError."""
+        if self._recipe.head_start != "public":
+            return
+        if START["weight"] not in backbone.noted:
+            raise ValueError("the backbone has no start: public_start(backbone, public, recipe) tunes one")
+        started, mask = backbone.noted[START["prompt"]].shape, self._recipe.mask(backbone.size, 0)
+        if started != (3, mask.sum()):
+            raise ValueError(
+                f"the backbone's start has a prompt of {tuple(started)}, expected (3, {mask.sum()}): tune it anew"
+            )
 
     @property
     def uses_features(self) -> bool:
@@ -83,6 +97,11 @@ class PromptTuning(BaseEstimator):
             weight, bias = torch.zeros(samples.n_classes, backbone.n_features), torch.zeros(samples.n_classes)
             if from_ridge and clean is not None:
                 weight, bias = ridge_start(clean, samples)
+            elif recipe.head_start == "public":
+                self.check_backbone(backbone)
+                prompt, weight, bias = (backbone.noted[START[name]].clone() for name in ("prompt", "weight", "bias"))
+                if len(bias) != samples.n_classes:
+                    raise ValueError(f"the backbone's start has {len(bias)} classes, the samples {samples.n_classes}")
         else:
             prompt, weight, bias = (torch.tensor(start[name]) for name in ("prompt", "weight", "bias"))
         prompt, weight, bias = (tensor.to(device) for tensor in (prompt, weight, bias))
@@ -170,6 +189,25 @@ def tune_cluster(
     checks.instance("backbone", backbone, Backbone)
     context = Context(backbone, checks.seed(seed), checks.whole("threads", threads))
     return learn_cluster(PromptTuning(checks.instance("recipe", recipe, Recipe)), samples, context, start)
+
+
+def public_start(
+    backbone: Backbone, public: Samples, recipe: Recipe | None = None, seed: int = 0, threads: int = 1
+) -> Backbone:
+    """The backbone with a prompt and a head tuned on public samples, from which clusters start: see `head_start`.
+
+    No private sample is in them, so forgetting stays exact. But public *labels* are.
+
+    Args:
+        backbone: The frozen backbone.
+        public: Public samples with their labels.
+        recipe: How to tune, as of a cluster, from the ridge head; by default Recipe().
+        seed: Keys the draws.
+        threads: Intra-op threads.
+    """
+    recipe = replace(checks.instance("recipe", recipe or Recipe(), Recipe), head_start="ridge")
+    tuned = tune_cluster(backbone, public, recipe, seed, threads).arrays
+    return backbone.noting(backbone.noted | {noted: torch.tensor(tuned[name]) for name, noted in START.items()})
 
 
 def ridge_start(features: np.ndarray, samples: Samples) -> tuple[torch.Tensor, torch.Tensor]:

@@ -18,7 +18,7 @@ from lmeraser_kit import checks
 from lmeraser_kit.ground.hashing import keyed_uniform
 from lmeraser_kit.learners.prompts import PROMPTS, prompt_mask
 
-CHOICES = {"prompt": PROMPTS, "optimiser": ("adamw", "sgd"), "head_start": ("zero", "ridge")}
+CHOICES = {"prompt": PROMPTS, "optimiser": ("adamw", "sgd"), "head_start": ("zero", "ridge", "public")}
 LIMITS: dict[str, dict[str, Any]] = {  # of what is not just a finite number from 0
     "prompt_size": {"most": 1, "beyond": True},
     "momentum": {"most": 1, "below": True},
@@ -44,7 +44,8 @@ class Recipe:
         head_lr: Peak learning rate of the head; with AdamW that of a logit: a weight's is this over the number of
             features.
         head_start: What the head starts from: `ridge`, the closed-form solution on the cluster's clean features (a
-            forward pass each), or `zero`, as published.
+            forward pass each); `zero`, as published; or `public`: head and prompt, if there is one, start from those
+            that `public_start` has tuned on public samples, with their labels.
         epochs: Passes over the cluster's samples.
         slices: Slices of a cluster, R. Tuning passes over the slices so far after each, `2 epochs / (R + 1)` times
             (rounded, at least once), so that the whole costs as much as without slices.
