@@ -155,18 +155,26 @@ class PromptTuning(BaseEstimator):
         clusters: np.ndarray,
         context: Context,
     ) -> np.ndarray:
-        """Class probabilities, float64 (M, n_classes): a prompted pass for each pair, in batches that mix clusters."""
+        """Class probabilities, float64 (M, n_classes): a prompted pass for each pair, in batches that mix clusters.
+
+        Without prompts a pair takes a product alone: of one cluster after another.
+        """
         backbone, mask = context.backbone, self._recipe.mask(context.backbone.size, context.seed)
         prompts, weights, biases = gathered["prompt"], gathered["weight"], gathered["bias"]
-        clean = torch.from_numpy(context.features(samples)).to(backbone.device) if self.uses_features else None
         images, probabilities = np.asarray(samples.images), []
+        if self.uses_features:
+            clean = torch.from_numpy(context.features(samples)).to(backbone.device)
+            order, said = np.argsort(clusters, kind="stable"), np.empty((len(rows), weights.shape[1]))
+            by_cluster = np.split(order, np.flatnonzero(np.diff(clusters[order])) + 1) if len(rows) else []
+            with exact_arithmetic(context.threads), torch.inference_mode():
+                for mine in by_cluster:
+                    logits = F.linear(clean[rows[mine]], weights[clusters[mine[0]]], biases[clusters[mine[0]]])
+                    said[mine] = logits.cpu().double().softmax(dim=1).numpy()
+            return said
         with exact_arithmetic(context.threads), torch.inference_mode():
             for start in range(0, len(rows), FEATURE_BATCH):
                 i, k = rows[start : start + FEATURE_BATCH], clusters[start : start + FEATURE_BATCH]
-                if clean is None:
-                    features = backbone(backbone.views(images[i]) + prompt_canvas(prompts[k], mask))
-                else:
-                    features = clean[i]
+                features = backbone(backbone.views(images[i]) + prompt_canvas(prompts[k], mask))
                 logits = torch.bmm(weights[k], features[:, :, None])[:, :, 0] + biases[k]
                 probabilities.append(logits.cpu().double().softmax(dim=1).numpy())
         return np.concatenate([np.zeros((0, weights.shape[1])), *probabilities])

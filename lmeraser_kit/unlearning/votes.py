@@ -106,9 +106,8 @@ class ClusterVote(BaseEstimator):
                 votes[mine] = learner.predict_proba(models[k], samples[rows[mine]], context)
         if getattr(partition, "vote", "mean") == "majority":
             votes = np.eye(votes.shape[1])[votes.argmax(axis=1)]
-        probabilities = np.zeros((len(samples), votes.shape[1]))
-        np.add.at(probabilities, rows, votes * weights[rows, clusters, None])
-        return probabilities
+        votes = votes * weights[rows, clusters, None]
+        return np.stack([np.bincount(rows, of_class, len(samples)) for of_class in votes.T], axis=1)
 
     def forward_passes(self, learner: Learner, partition: Partition, weights: np.ndarray) -> int:
         """One to route, or for all that needs clean features; and one for each prompt that votes."""
