@@ -77,7 +77,7 @@ docs: $(READY)  ## build the documents into docs/_build/html; warnings are error
 	@echo "docs/_build/html/index.html"
 
 clean:  ## remove runs, trained backbones and caches; the environment and committed results stay
-	rm -rf data/backbones data/shadows data/decoded results/lab results/tiny results/stand-ins docs/_build .snakemake .pytest_cache .ruff_cache .hypothesis
+	rm -rf data/backbones data/features data/shadows data/decoded results/lab results/tiny results/stand-ins docs/_build .snakemake .pytest_cache .ruff_cache .hypothesis
 	find . -name __pycache__ -not -path './$(VENV)/*' -prune -exec rm -rf {} +
 
 lock: $(READY)  ## write requirements.lock anew from what is installed in .venv
