@@ -9,7 +9,7 @@ BIN := $(VENV)/bin
 READY := $(VENV)/ready
 
 .DEFAULT_GOAL := help
-.PHONY: help reproduce agree reference tolerance plan test kill-test bench stand-ins lab lint docs clean lock
+.PHONY: help reproduce agree reference tolerance plan test kill-test bench gpu stand-ins lab lint docs clean lock
 
 help:  ## this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -51,6 +51,10 @@ bench: $(READY)  ## time a large store, planning a million samples in 2,000 clus
 	$(BIN)/python benchmarks/store.py
 	$(BIN)/python benchmarks/scale.py
 	$(BIN)/python benchmarks/memory.py
+
+gpu: $(READY)  ## what a GPU proves: exactness, equal sums, rates of ViT-B/16, rows of the frontier (12 minutes)
+	$(BIN)/python benchmarks/gpu.py --part 1
+	$(BIN)/python benchmarks/gpu.py --part 2
 
 # Small enough to run anywhere: four datasets in their published formats, with noise in them, and a backbone to match.
 STAND_IN_SET := {backbone: [small-vit], precision: [float32], backbone_epochs: 1, epochs: 1, limits: [[0, 0, 0]], seed: [0], \
