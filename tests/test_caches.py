@@ -221,17 +221,17 @@ def test_an_eraser_deletes_the_features_of_who_has_left(backbone, split, private
     eraser = RidgeEraser(cached, HierarchicalClusters(3), mirrored=True, verbose=False).fit(
         private, public=split.public
     )
-    cached.features(private.images)
+    CachedFeatures(backbone, tmp_path).features(private.images)  # of another process, which this one has never read
     files = [path.read_bytes() for path in tmp_path.rglob("*.safetensors")]
     for features in (*raw.values(), mirror):
         assert any(features[7].tobytes() in data for data in files)
-    gone = cached.known[True, 1, key_of(private.images[7])][0]
+    gone = cached.rows[True, 1, key_of(private.images[7])]
     eraser.forget(private.uids[7])
     files = [path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()]
     for features in (*raw.values(), mirror):
         assert not any(features[7].tobytes() in data for data in files)
         assert any(features[8].tobytes() in data for data in files)
-    assert not gone.any() and not any(key_of(private.images[7]) == key for _, _, key in cached.known)
+    assert not gone.any() and not any(key_of(private.images[7]) == key for _, _, key in cached.rows)
     fresh = CachedFeatures(backbone, tmp_path)  # those who stay are found again
     np.testing.assert_array_equal(fresh.features(private.images, layers=True), raw[True])
     eraser.forget(private.uids[:7]), eraser.forget(private.uids[8:])

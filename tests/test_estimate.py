@@ -21,7 +21,15 @@ def quick_pace(monkeypatch):
 def test_every_profile_has_a_plan_and_an_estimate(name, quick_pace):
     table = estimate.estimate(profile(name))
     assert len(table) == len(runs.plan(profile(name))) and (table["minutes"] > 0).all()
-    assert (table.loc[table["notebook"] == "10_frontier", "forward"] > 0).all()
+    forward = table.loc[table["notebook"] == "10_frontier", "forward"]
+    assert (forward >= 0).all() and table["forward"].sum() > 0
+
+
+def test_features_that_runs_share_are_counted_once(quick_pace):
+    grid = {"dataset": "cifar10/paper", "backbone": "tf_efficientnet_lite0@96", "methods": [["ridge head"]]}
+    grid |= {"sweep": [[8]], "seed": [0, 1]}
+    table = estimate.estimate({"notebooks": {"10_frontier": grid}})
+    assert table["forward"].tolist() == [2 * 60_000, 0] and table["minutes"].min() > 0.25
 
 
 def test_the_estimate_of_unlearning_counts_three_fits_and_the_requests(quick_pace):

@@ -41,8 +41,9 @@ class CachedFeatures(Backbone):
         checks.instance("backbone", backbone, Backbone)
         self.__dict__.update(backbone.__dict__, folder=None if folder is None else checks.path("folder", folder))
         self.uncached, self.plain = backbone, Backbone.noting(backbone, {})
-        self.known: dict[tuple[bool, int, bytes], tuple[np.ndarray, Path | None]] = {}
-        self.read: set[Path] = set()
+        self.rows: dict[tuple[bool, int, bytes], np.ndarray] = {}  # (all stages?, threads, hash of pixels)
+        self.files: set[Path] = set()  # that were read, or written
+        self.hashes: dict[Path, set[bytes]] = {}  # of the images in a file
 
     def __reduce__(self) -> tuple:
         return CachedFeatures, (Backbone(*self.__getstate__()["args"]),)
@@ -50,7 +51,7 @@ class CachedFeatures(Backbone):
     def noting(self, noted: dict[str, torch.Tensor]) -> CachedFeatures:
         """The same backbone and cache, with what was measured on public samples."""
         made = CachedFeatures(super().noting(noted), self.folder)
-        made.known, made.read = self.known, self.read
+        made.rows, made.files, made.hashes = self.rows, self.files, self.hashes
         return made
 
     def to(self, device: str) -> CachedFeatures:
@@ -70,45 +71,50 @@ class CachedFeatures(Backbone):
         """As for `Backbone`, always in its usual batches; many new ones in several processes."""
         self._check_frozen()
         frozen.check_images(images)
-        pixels = [(layers, threads, key_of(image)) for image in images]
+        keys = [(layers, threads, key_of(image)) for image in images]
         folder = self._folder(layers, threads)
-        if folder is not None and any(one not in self.known for one in pixels):
+        if folder is not None and any(key not in self.rows for key in keys):
             self._read(folder, layers, threads)
         first: dict[tuple[bool, int, bytes], int] = {}
-        for i, one in enumerate(pixels):
-            if one not in self.known:
-                first.setdefault(one, i)
-        new = list(first.values())
-        parts = [new[start : start + TOGETHER] for start in range(0, len(new), TOGETHER)]
-        called = [None if uids is None else [uids[i] for i in part] for part in parts]
+        for i, key in enumerate(keys):
+            if key not in self.rows:
+                first.setdefault(key, i)
+        missing = list(first.values())
+        parts = [missing[start : start + TOGETHER] for start in range(0, len(missing), TOGETHER)]
+        names = [None if uids is None else [uids[i] for i in part] for part in parts]
         compute = joblib.delayed(self.plain.features)
         calls = (
-            compute(images[part], threads, False, FEATURE_BATCH, layers, names)
-            for part, names in zip(parts, called, strict=True)
+            compute(images[part], threads, False, FEATURE_BATCH, layers, called)
+            for part, called in zip(parts, names, strict=True)
         )
         computed = joblib.Parallel(joblib.cpu_count() if len(parts) > 1 else 1, return_as="generator")(calls)
         bar = progress(computed, total=len(parts), desc="features", unit=f"{TOGETHER} images", disable=len(parts) < 2)
-        for part, rows in zip(parts, bar, strict=True):
-            self._keep([pixels[i] for i in part], rows, folder)
-        if not pixels:
+        for part, features in zip(parts, bar, strict=True):
+            self._keep([keys[i] for i in part], features, folder)
+        if not keys:
             return np.zeros((0, sum(self.layer_widths) if layers else self.n_features), np.float32)
-        rows = np.stack([self.known[one][0] for one in pixels])
-        noted = [part.cpu().numpy()[-rows.shape[1] :] for part in self.standard]
-        return (rows - noted[0]) / noted[1] if noted else rows
+        features = np.stack([self.rows[key] for key in keys])
+        standard = [part.cpu().numpy()[-features.shape[1] :] for part in self.standard]
+        return (features - standard[0]) / standard[1] if standard else features
 
     def drop(self, images: np.ndarray) -> None:
-        """Delete the features of images, and of their mirror images, here and in the files."""
-        gone = {key_of(image) for image in images} | {key_of(image[..., ::-1]) for image in images}
-        found = [one for one in self.known if one[2] in gone]
-        files = {path for one in found if (path := self.known[one][1]) is not None}
-        for one in found:
-            self.known.pop(one)[0][:] = 0
-        for path in files:
-            left = {one: row for one, (row, where) in self.known.items() if where == path}
-            if left:
-                _write(path, left)
+        """Delete the features of images, and of their mirror images, here and in all files of the folder."""
+        hashes = {key_of(image) for image in images} | {key_of(image[..., ::-1]) for image in images}
+        for key in [key for key in self.rows if key[2] in hashes]:
+            self.rows.pop(key)[:] = 0
+        files = () if self.folder is None else self.folder.rglob("*.safetensors")
+        for path in set(files) - self.hashes.keys():  # of other backbones, stages or processes
+            self.hashes[path] = set(_hashes(read_weights(path)[0]))
+        for path in [path for path, inside in self.hashes.items() if inside & hashes]:
+            self.hashes[path] -= hashes
+            if not path.is_file():
+                continue
+            tensors, _ = read_weights(path)
+            stay = [i for i, name in enumerate(_hashes(tensors)) if name not in hashes]
+            if stay:
+                write_weights(path, {name: tensor[stay] for name, tensor in tensors.items()}, {})
             else:
-                path.unlink(missing_ok=True)
+                path.unlink()
 
     def _folder(self, layers: bool, threads: int) -> Path | None:
         if self.folder is None:
@@ -117,20 +123,19 @@ class CachedFeatures(Backbone):
         return self.folder / digest(*made_by)[:24]
 
     def _read(self, folder: Path, layers: bool, threads: int) -> None:
-        for path in sorted(set(folder.glob("*.safetensors")) - self.read):
+        for path in sorted(set(folder.glob("*.safetensors")) - self.files):
             tensors, _ = read_weights(path)
-            rows = tensors["rows"].numpy()
-            for i, name in enumerate(tensors["pixels"].numpy()):
-                self.known[layers, threads, name.tobytes()] = (rows[i], path)
-            self.read.add(path)
+            features = tensors["rows"].numpy()
+            self.rows |= {(layers, threads, name): features[i] for i, name in enumerate(_hashes(tensors))}
+            self.files.add(path)
 
-    def _keep(self, names: list, rows: np.ndarray, folder: Path | None) -> None:
-        path = None
-        if folder is not None and len(names) >= LEAST:
-            path = folder / f"{digest(*(name[2] for name in names))[:24]}.safetensors"
-            _write(path, dict(zip(names, rows, strict=True)))
-            self.read.add(path)
-        self.known |= {name: (row, path) for name, row in zip(names, rows, strict=True)}
+    def _keep(self, keys: list, features: np.ndarray, folder: Path | None) -> None:
+        self.rows |= dict(zip(keys, features, strict=True))
+        if folder is not None and len(keys) >= LEAST:
+            hashes = np.frombuffer(b"".join(key[2] for key in keys), np.uint8).reshape(-1, 16).copy()
+            path = folder / f"{digest(*(key[2] for key in keys))[:24]}.safetensors"
+            write_weights(path, {"pixels": torch.from_numpy(hashes), "rows": torch.from_numpy(features)}, {})
+            self.files.add(path)
 
 
 def key_of(image: np.ndarray) -> bytes:
@@ -139,8 +144,5 @@ def key_of(image: np.ndarray) -> bytes:
     return hashlib.blake2b(np.ascontiguousarray(image).tobytes(), digest_size=16, key=shape).digest()
 
 
-def _write(path: Path, rows: dict[tuple[bool, int, bytes], np.ndarray]) -> None:
-    names = np.frombuffer(b"".join(one[2] for one in rows), np.uint8).reshape(-1, 16).copy()
-    write_weights(
-        path, {"pixels": torch.from_numpy(names), "rows": torch.from_numpy(np.stack(list(rows.values())))}, {}
-    )
+def _hashes(tensors: dict[str, torch.Tensor]) -> list[bytes]:
+    return [name.tobytes() for name in tensors["pixels"].numpy()]

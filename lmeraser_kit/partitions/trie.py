@@ -47,11 +47,11 @@ def numbers(groups: np.ndarray, codes: np.ndarray, n_groups: int, bound: int) ->
         n_groups: K, the number of clusters before any is divided.
         bound: As for `leaves`.
     """
-    found = groups.astype(np.int64)
+    leaf = groups.astype(np.int64)
     for group in np.unique(groups):
-        mine = groups == group
-        found[mine] += (leaves(codes[mine], bound) - 1) * n_groups
-    return found
+        in_group = groups == group
+        leaf[in_group] += (leaves(codes[in_group], bound) - 1) * n_groups
+    return leaf
 
 
 def divide(
@@ -80,13 +80,13 @@ def divide(
     order = np.argsort(everybody.uids, kind="stable")
     bits = np.concatenate([*(codes[k] for k in old), bits])[order]
     groups = np.concatenate([np.repeat([k % n_groups for k in old], [len(members[k]) for k in old]), groups])[order]
-    found, everybody = numbers(groups, bits, n_groups, bound), everybody[order]
+    leaf, everybody = numbers(groups, bits, n_groups, bound), everybody[order]
     parts = {k: members[k] for k in members if k % n_groups not in touched}
     kept = {k: codes[k] for k in parts}
-    for k in np.unique(found).tolist():
-        part, kept[k] = everybody[found == k], bits[found == k]
-        same = k in members and members[k] is held.get(k) and np.array_equal(part.uids, members[k].uids)
-        parts[k] = members[k] if same else part
+    for k in np.unique(leaf).tolist():
+        part, kept[k] = everybody[leaf == k], bits[leaf == k]
+        unchanged = k in members and members[k] is held.get(k) and np.array_equal(part.uids, members[k].uids)
+        parts[k] = members[k] if unchanged else part
     return parts, kept
 
 
