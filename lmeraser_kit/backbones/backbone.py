@@ -19,17 +19,16 @@ import torch
 
 from lmeraser_kit import checks
 from lmeraser_kit.backbones import frozen
-from lmeraser_kit.backbones.fast_forward import shortened
+from lmeraser_kit.backbones.fast_forward import shortened, suited
 from lmeraser_kit.backbones.networks import Architecture, build, name_of, outputs, own_module, same_module
 from lmeraser_kit.backbones.preprocessing import CONFIG, NOTED, ROUNDING, STANDARD, beside, clean_views, measured
 from lmeraser_kit.backbones.pretraining import pretrain_vit
 from lmeraser_kit.backbones.timm_models import read_timm
 from lmeraser_kit.backbones.weights import read_weights, write_weights
 from lmeraser_kit.ground.determinism import exact_arithmetic, memory_errors, native_precisions, pick_device, progress
-from lmeraser_kit.ground.hashing import digest
 from lmeraser_kit.ground.samples import Samples
 
-FEATURE_BATCH = 64  # kernels may round differently for different batch shapes: features always come in this one
+FEATURE_BATCH = 64  # at most; kernels may round differently for other shapes, and in one of 31, say, for other places
 PRECISIONS = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 LAST_UNPICKLED: dict[tuple[str, str], dict] = {}
 
@@ -106,13 +105,9 @@ class Backbone:
         LAST_UNPICKLED.clear()  # it may be that one
         self.device = pick_device(device)
         self.model.to(self.device, PRECISIONS[self.precision])
-        if any(isinstance(module, torch.nn.Conv2d) and module.groups > 1 for module in self.model.modules()):
-            self.model.to(memory_format=torch.channels_last)  # depthwise convolutions are faster so
+        suited(self.model, self.device, self.precision, self.is_timm)
         if self.precision not in native_precisions(str(self.device)):
             warnings.warn(f"{self.precision} is emulated on this {self.device.type}: it will be slow", stacklevel=3)
-        if self.is_timm and self.device.type == "cpu" and self.precision == "bfloat16":  # fused attention is slow then
-            for module in filter(lambda module: hasattr(module, "fused_attn"), self.model.modules()):
-                module.fused_attn = False
         self.standard = [tensor.to(self.device) for tensor in self.standard]
         self.short = shortened(self.model) if self.is_timm else self.model  # the same weights
         self._frozen = frozen.write_counts(self.model, self.standard)  # changed weights are refused
@@ -132,6 +127,11 @@ class Backbone:
         return max(1, 16 * 224**2 // self.size**2) if self.device.type == "cpu" else sys.maxsize
 
     @property
+    def feature_batch(self) -> int:
+        """How many images features come in at once, always: a power of two, where an image's place changes no bit."""
+        return 1 << min(FEATURE_BATCH, self.micro_batch).bit_length() - 1
+
+    @property
     def n_features(self) -> int:
         """Length of a feature vector."""
         own = getattr(self.model, "head_hidden_size", None) or getattr(self.model, "num_features", None)
@@ -147,9 +147,7 @@ class Backbone:
     @functools.cached_property
     def fingerprint(self) -> str:
         """A hash of the architecture, the preprocessing and every weight, in hex."""
-        state = sorted(self.state_dict().items())
-        each = [(n, w.dtype, tuple(w.shape), w.reshape(-1).view(torch.uint8).numpy().tobytes()) for n, w in state]
-        return digest("backbone", self.description(), *(part for one in each for part in one))
+        return frozen.fingerprint(self.description(), self.state_dict())
 
     def description(self) -> str:
         """Architecture, arguments, preprocessing and precision, as JSON; with the weights, all that a backbone is."""
@@ -210,7 +208,7 @@ class Backbone:
         images: np.ndarray,
         threads: int = 1,
         show_progress: bool = False,
-        batch_size: int = FEATURE_BATCH,
+        batch_size: int | None = None,
         layers: bool = False,
         uids: Sequence[str] | np.ndarray | None = None,
     ) -> np.ndarray:
@@ -222,7 +220,8 @@ class Backbone:
             images: Pixels, uint8 (N, C, H, W).
             threads: Intra-op threads.
             show_progress: Show a bar.
-            batch_size: Images in a batch. Bits may depend on it: leave it, wherever company must not matter.
+            batch_size: Images in a batch; by default `feature_batch`. Bits may depend on it: leave it, wherever company
+                must not matter.
             layers: Whether the stages' outputs come before the feature.
             uids: The images' names, (N,), for the message if a feature is not finite; by default their positions.
 
@@ -232,7 +231,8 @@ class Backbone:
         Raises:
             ValueError: If the images are not as above, a feature is not finite, or the model is not as it was made.
         """
-        frozen.check_images(images), checks.whole("batch_size", batch_size)
+        frozen.check_images(images)
+        batch_size = checks.whole("batch_size", self.feature_batch if batch_size is None else batch_size)
         batch = np.zeros((batch_size, *images.shape[1:]), dtype=np.uint8)
         widths = self.layer_widths if layers else [self.n_features]
         features = np.empty((len(images), sum(widths)), dtype=np.float32)

@@ -12,7 +12,7 @@ import torch
 
 from lmeraser_kit import checks
 from lmeraser_kit.backbones import frozen
-from lmeraser_kit.backbones.backbone import FEATURE_BATCH, Backbone
+from lmeraser_kit.backbones.backbone import Backbone
 from lmeraser_kit.backbones.weights import read_weights, write_weights
 from lmeraser_kit.ground.determinism import environment, progress
 from lmeraser_kit.ground.hashing import digest
@@ -64,7 +64,7 @@ class CachedFeatures(Backbone):
         images: np.ndarray,
         threads: int = 1,
         show_progress: bool = False,
-        batch_size: int = FEATURE_BATCH,
+        batch_size: int | None = None,
         layers: bool = False,
         uids: Sequence[str] | np.ndarray | None = None,
     ) -> np.ndarray:
@@ -84,7 +84,7 @@ class CachedFeatures(Backbone):
         names = [None if uids is None else [uids[i] for i in part] for part in parts]
         compute = joblib.delayed(self.plain.features)
         calls = (
-            compute(images[part], threads, False, FEATURE_BATCH, layers, called)
+            compute(images[part], threads, False, None, layers, called)
             for part, called in zip(parts, names, strict=True)
         )
         computed = joblib.Parallel(joblib.cpu_count() if len(parts) > 1 else 1, return_as="generator")(calls)

@@ -65,3 +65,12 @@ def _patches_times_weight(conv: torch.nn.Conv2d, images: torch.Tensor) -> torch.
     h, w = sides[0] // p, sides[1] // q
     patches = images[:, :, : h * p, : w * q].reshape(b, c, h, p, w, q).permute(0, 2, 4, 1, 3, 5).reshape(b, h * w, -1)
     return F.linear(patches, conv.weight.flatten(1), conv.bias).transpose(1, 2).unflatten(2, (h, w))
+
+
+def suited(model: torch.nn.Module, device: torch.device, precision: str, is_timm: bool) -> None:
+    """Choose memory formats and kernels that are fast for a network here, in place."""
+    if any(isinstance(module, torch.nn.Conv2d) and module.groups > 1 for module in model.modules()):
+        model.to(memory_format=torch.channels_last)  # depthwise convolutions are faster so
+    if is_timm and device.type == "cpu" and precision == "bfloat16":  # fused attention is slow then
+        for module in filter(lambda module: hasattr(module, "fused_attn"), model.modules()):
+            module.fused_attn = False

@@ -7,6 +7,15 @@ from collections.abc import Callable, Iterable, Sequence
 import numpy as np
 import torch
 
+from lmeraser_kit.ground.hashing import digest
+
+
+def fingerprint(description: str, state: dict[str, torch.Tensor]) -> str:
+    """A hash of a description and of every weight on the CPU, in hex."""
+    named = sorted(state.items())
+    each = [(n, w.dtype, tuple(w.shape), w.reshape(-1).view(torch.uint8).numpy().tobytes()) for n, w in named]
+    return digest("backbone", description, *(part for one in each for part in one))
+
 
 def check_finite_weights(name: str, state: dict[str, torch.Tensor]) -> None:
     """Refuse weights that hold NaN or infinity. Raises ValueError, naming the tensor."""

@@ -16,7 +16,7 @@ import torch.nn.functional as F
 from sklearn.base import BaseEstimator
 
 from lmeraser_kit import checks
-from lmeraser_kit.backbones.backbone import FEATURE_BATCH, Backbone
+from lmeraser_kit.backbones.backbone import Backbone
 from lmeraser_kit.backbones.preprocessing import START
 from lmeraser_kit.ground.determinism import exact_arithmetic, memory_errors
 from lmeraser_kit.ground.minibatches import augment, train
@@ -172,8 +172,9 @@ class PromptTuning(BaseEstimator):
                     said[mine] = logits.cpu().double().softmax(dim=1).numpy()
             return said
         with exact_arithmetic(context.threads), torch.inference_mode():
-            for start in range(0, len(rows), FEATURE_BATCH):
-                i, k = rows[start : start + FEATURE_BATCH], clusters[start : start + FEATURE_BATCH]
+            for start in range(0, len(rows), backbone.feature_batch):
+                part = slice(start, start + backbone.feature_batch)
+                i, k = rows[part], clusters[part]
                 features = backbone(backbone.views(images[i]) + prompt_canvas(prompts[k], mask))
                 logits = torch.bmm(weights[k], features[:, :, None])[:, :, 0] + biases[k]
                 probabilities.append(logits.cpu().double().softmax(dim=1).numpy())

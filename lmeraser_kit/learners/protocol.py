@@ -17,7 +17,7 @@ import joblib
 import numpy as np
 
 from lmeraser_kit import checks
-from lmeraser_kit.backbones.backbone import FEATURE_BATCH, Backbone
+from lmeraser_kit.backbones.backbone import Backbone
 from lmeraser_kit.ground.hashing import digest
 from lmeraser_kit.ground.samples import Samples
 
@@ -60,12 +60,12 @@ class Context:
                 are asked about, any part.
             layers: Whether the outputs of the backbone's stages come before the feature.
         """
-        n = len(checks.instance("samples", samples, Samples))
+        n, most = len(checks.instance("samples", samples, Samples)), self.backbone.feature_batch
         if self.queries is None:
-            even = math.ceil(n / max(1, math.ceil(n / FEATURE_BATCH)))
+            even = math.ceil(n / max(1, math.ceil(n / most)))
             return self._computed(samples, layers, max(1, even))
         if layers not in self._query_features:
-            batch = min(FEATURE_BATCH, len(self.queries)) if self.any_batch else FEATURE_BATCH
+            batch = min(most, len(self.queries)) if self.any_batch else most
             self._query_features[layers] = self._divided(self.queries, layers, max(1, batch))
         features = self._query_features[layers]
         return features if samples is self.queries else features[self.queries.positions(samples.uids)]

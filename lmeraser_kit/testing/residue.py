@@ -8,7 +8,6 @@ from typing import Any
 
 import numpy as np
 
-from lmeraser_kit.backbones.backbone import FEATURE_BATCH
 from lmeraser_kit.ground.samples import Samples
 from lmeraser_kit.learners.protocol import SummedLearner
 from lmeraser_kit.unlearning.base import BaseEraser
@@ -23,7 +22,8 @@ def traces_of(samples: Samples, eraser: BaseEraser) -> dict[str, list[bytes]]:
         samples: The samples.
         eraser: Fitted on them and others: a feature's last bits depend on the batch, and a batch on the cluster's size.
     """
-    batches = {FEATURE_BATCH} | {n for n in eraser.sizes().values() if n < FEATURE_BATCH}
+    most = eraser.backbone.feature_batch
+    batches = {most} | {n for n in eraser.sizes().values() if n < most}
     images, width = np.asarray(samples.images), eraser.backbone.n_features
     stages = [row for n in batches for row in eraser.backbone.features(images, batch_size=n, layers=True)]
     alone = [row for n in batches for row in eraser.backbone.features(images, batch_size=n)]
