@@ -92,14 +92,20 @@ class ExactSums(BaseEstimator):
         Values beyond what 16 bits hold, twice the largest public one at least, become the largest; a warning counts
         them.
         """
-        whole = np.rint(self.features(samples, context) / self.steps(context)[:-1])
-        if n := int((np.abs(whole) > MOST).sum()):
+        features, steps = self.features(samples, context), self.steps(context)[:-1]
+        rows, n = np.empty(features.shape, np.int16), 0
+        for start in range(0, len(rows), BLOCK):  # float64 of a million samples would take 14 GB
+            part = slice(start, start + BLOCK)
+            whole = np.rint(features[part] / steps)
+            n += int((np.abs(whole) > MOST).sum())
+            rows[part] = np.clip(whole, -MOST, MOST)
+        if n:
             warnings.warn(
-                f"{n} of {whole.size} features are more than twice the largest public one, and are kept as the largest "
+                f"{n} of {rows.size} features are more than twice the largest public one, and are kept as the largest "
                 "that 16 bits hold: are the public samples like the private ones?",
                 stacklevel=2,
             )
-        return np.clip(whole, -MOST, MOST).astype(np.int16)
+        return rows
 
     def learn(self, samples: Samples, context: Context) -> tuple[dict[str, np.ndarray], int]:
         """The rows and labels of a bucket; each sample has passed once, without gradients."""
