@@ -235,6 +235,10 @@ def test_an_eraser_deletes_the_features_of_who_has_left(backbone, split, private
     fresh = CachedFeatures(backbone, tmp_path)  # those who stay are found again
     np.testing.assert_array_equal(fresh.features(private.images, layers=True), raw[True])
     eraser.forget(private.uids[:7]), eraser.forget(private.uids[8:])
+    cached.features(private.images[:100], layers=True)  # the same images come again, into a file of the same name
+    cached.drop(private.images[:100])
+    cached.features(private.images[:100], layers=True)
+    cached.drop(private.images[:100])
     files = b"".join(path.read_bytes() for path in tmp_path.rglob("*") if path.is_file())
     assert not any(row.tobytes() in files for row in raw[True])
     with pytest.raises(StoreError, match=r"keeps features outside the store: give backbone\.uncached"):

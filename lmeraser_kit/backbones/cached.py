@@ -43,7 +43,7 @@ class CachedFeatures(Backbone):
         self.uncached, self.plain = backbone, Backbone.noting(backbone, {})
         self.rows: dict[tuple[bool, int, bytes], np.ndarray] = {}  # (all stages?, threads, hash of pixels)
         self.files: set[Path] = set()  # that were read, or written
-        self.hashes: dict[Path, set[bytes]] = {}  # of the images in a file
+        self.hashes: dict[Path, tuple[int, set[bytes]]] = {}  # when a file was written, and whose features it holds
 
     def __reduce__(self) -> tuple:
         return CachedFeatures, (Backbone(*self.__getstate__()["args"]),)
@@ -102,12 +102,11 @@ class CachedFeatures(Backbone):
         hashes = {key_of(image) for image in images} | {key_of(image[..., ::-1]) for image in images}
         for key in [key for key in self.rows if key[2] in hashes]:
             self.rows.pop(key)[:] = 0
-        files = () if self.folder is None else self.folder.rglob("*.safetensors")
-        for path in set(files) - self.hashes.keys():  # of other backbones, stages or processes
-            self.hashes[path] = set(_hashes(read_weights(path)[0]))
-        for path in [path for path, inside in self.hashes.items() if inside & hashes]:
-            self.hashes[path] -= hashes
-            if not path.is_file():
+        for path in () if self.folder is None else sorted(self.folder.rglob("*.safetensors")):
+            written = path.stat().st_mtime_ns  # maybe by another process, or again under the same name
+            if self.hashes.get(path, (0, ()))[0] != written:
+                self.hashes[path] = written, set(_hashes(read_weights(path)[0]))
+            if not self.hashes[path][1] & hashes:
                 continue
             tensors, _ = read_weights(path)
             stay = [i for i, name in enumerate(_hashes(tensors)) if name not in hashes]

@@ -114,9 +114,7 @@ def relearnt(sizes: Mapping[int, int], n_groups: int, bound: int) -> list[int]:
     joined = {place for place, n in below.items() if n == bound + 1}
 
     def inside(group: int, node: int) -> bool:
-        return any((group, node >> up) in joined for up in range(1, node.bit_length()))
+        return any((group, node >> up) in joined for up in range(node.bit_length()))
 
-    alone = [
-        n for k, n in sizes.items() if not {(k % n_groups, (k // n_groups + 1) >> up) for up in range(50)} & joined
-    ]
-    return alone + [bound + 1 for place in joined if not inside(*place)]
+    alone = [n for k, n in sizes.items() if not inside(k % n_groups, k // n_groups + 1)]
+    return alone + [bound + 1 for group, node in joined if not inside(group, node >> 1)]
