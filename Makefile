@@ -59,7 +59,7 @@ gpu: $(READY)  ## what a GPU proves: exactness, equal sums, rates of ViT-B/16, r
 # Small enough to run anywhere: four datasets in their published formats, with noise in them, and a backbone to match.
 STAND_IN_SET := {backbone: [small-vit], precision: [float32], backbone_epochs: 1, epochs: 1, limits: [[0, 0, 0]], seed: [0], \
 	n_clusters: 4, sweep: [[2, 4]], n_requests: 2, n_moves: 3, slices: [[1, 2]], n_forget: 8, n_single: 1, \
-	strengths: [[1.0]], n_band: 1, n_shadows: 6, n_canaries: 4, batch_size: 8, rounds: 1, steps: 1, sizes: [[8]], \
+	strengths: [[1.0]], n_again: 1, n_shadows: 6, n_canaries: 4, batch_size: 8, rounds: 1, steps: 1, sizes: [[8]], \
 	many: [[100]], several: [[4]]}
 
 stand-ins: $(READY)  ## run the paper's profile on tiny stand-ins for its datasets, through every notebook

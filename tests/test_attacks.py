@@ -129,10 +129,11 @@ def test_an_attack_with_the_sign_turned_is_an_attack():
 def test_canary_gaps_have_an_interval_over_canaries():
     row = roc.canary_gap(np.array([0.5, 0.7, 0.6]), np.array([0.1, 0.1, 0.3]), np.full(3, 0.1))
     half = stats.t.ppf(0.975, 2) * 0.1 / np.sqrt(3)
-    assert row["before"] == pytest.approx(0.5) and row["after"] == pytest.approx(0.2) and row["canaries"] == 3
+    assert row["before"] == pytest.approx(0.5) and row["after"] == pytest.approx(0.2 / 3) and row["canaries"] == 3
+    assert row["before_largest"] == pytest.approx(0.6) and row["after_largest"] == pytest.approx(0.2)
     assert (row["before_low"], row["before_high"]) == pytest.approx((0.5 - half, 0.5 + half))
     alone = roc.canary_gap([0.5], [0.1], [0.1])
-    assert alone["after"] == 0 and np.isnan(alone["before_low"])
+    assert alone["after"] == alone["after_largest"] == 0 and np.isnan(alone["after_low"])
 
 
 @pytest.mark.parametrize("score", [attacks.lira_online, attacks.lira_offline])
@@ -167,9 +168,9 @@ def test_u_lira_tells_apart_what_differs_and_nothing_else():
     assert within(shifted, stats.norm.cdf(2 / np.sqrt(2)), errors=5)
     with pytest.raises(ValueError, match="needs 4 models of each kind, and has 3 and 40"):
         attacks.u_lira(base[0, :3], base[1])
-    low, high = attacks.u_lira_band(base[0])
+    low, high = attacks.u_lira_null(base[0])
     assert low < 0.5 < high < 0.6 < shifted["auc"]
-    lower, higher = attacks.u_lira_band(base[0], level=0.99)
+    lower, higher = attacks.u_lira_null(base[0], level=0.99)
     assert lower < low and high < higher
 
 
@@ -293,12 +294,12 @@ OFFLINE = (attacks.lira_online, attacks.lira_offline)
         (attacks.u_lira, (MODELS, MODELS[:3]), "needs 4 models of each kind, and has 10 and 3"),
         (attacks.u_lira, (MODELS, MODELS, 1), "n_resamples is 1, expected a whole number from 2"),
         (attacks.u_lira, (MODELS, MODELS, 10, 0.5), "seed is 0.5"),
-        (attacks.u_lira_band, (MODELS[:7],), "needs 8 retrained models, and has 7"),
-        (attacks.u_lira_band, (N,), "retrained has shape"),
-        (attacks.u_lira_band, (MODELS, 2), "level is 2"),
-        (attacks.u_lira_band, (MODELS, 0), "level is 0"),
-        (attacks.u_lira_band, (MODELS, 0.95, 0), "n_splits is 0, expected a whole number from 2"),
-        (attacks.u_lira_band, (MODELS, 0.95, 100, 0.5), "seed is 0.5"),
+        (attacks.u_lira_null, (MODELS[:7],), "needs 8 retrained models, and has 7"),
+        (attacks.u_lira_null, (N,), "retrained has shape"),
+        (attacks.u_lira_null, (MODELS, 2), "level is 2"),
+        (attacks.u_lira_null, (MODELS, 0), "level is 0"),
+        (attacks.u_lira_null, (MODELS, 0.95, 0), "n_splits is 0, expected a whole number from 2"),
+        (attacks.u_lira_null, (MODELS, 0.95, 100, 0.5), "seed is 0.5"),
         (attacks.rmia, (N, N[:5], M, M), r"out has shape \(5,\), expected \(12,\)"),
         (attacks.rmia, (N, N, M, N), r"out_z has shape \(12,\), expected \(15,\)"),
         (attacks.rmia, (NAN, N, M, M), "target holds NaN"),

@@ -404,3 +404,14 @@ def test_a_method_of_ones_own_is_drawn():
     assert {"lmeraser", "mine", "also mine"} <= set(labels)
     assert figure.axes[0].get_ylabel().endswith("(0.900)")  # of one cluster, not the mean of all
     assert figures.accuracy_bars(pd.DataFrame(rows), "accuracy").axes[0].get_yticklabels()[-1].get_text() == "mine"
+
+
+def test_requests_stand_beside_the_fits_that_they_are_instead_of():
+    common = {"features": "8", "accuracy": 0.9, "cost_factor_size_biased": 1234.0}
+    common |= {"seconds_refit_cached": 2.0, "seconds_fit_images": 30.0}
+    timed = [("ridge head", 1, 0.1), ("lmeraser", 4, 0.2), ("one head", 1, np.nan)]
+    rows = [common | {"method": method, "n_clusters": k, "seconds_request": seconds} for method, k, seconds in timed]
+    (ax,) = figures.requests_and_fits(pd.DataFrame(rows)).axes
+    assert [label.get_text() for label in ax.get_yticklabels()] == ["lmeraser, 4 clusters (8)", "ridge head (8)"]
+    assert {"0.900", "1,234"} <= {text.get_text() for text in ax.texts}
+    assert {0.1, 0.2, 2.0, 30.0} <= {x for line in ax.lines for x in line.get_xdata()}

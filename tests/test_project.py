@@ -3,6 +3,7 @@
 import ast
 import importlib
 import importlib.util
+import json
 import re
 import subprocess
 import sys
@@ -10,6 +11,7 @@ import tomllib
 from pathlib import Path
 
 import nbformat
+import numpy as np
 import pandas as pd
 import papermill
 import pytest
@@ -199,9 +201,53 @@ def rows_of_exact_methods():
         yield f"| {row['method']} | {accuracy} | {row['cost_factor_size_biased_mean']:.1f} | {faster:.1f} |"
 
 
+def rows_of_full_size():
+    """The table of 40,000 private images in docs/choosing.md."""
+    folder, by = ROOT / "results" / "reference" / "cifar10-full" / "tables", ["method", "n_clusters", "features"]
+    for end in ("", *(f"_cifar10-paper-tf_efficientnet_lite0-{sides}" for sides in ("224", "96-224"))):
+        frontier = pd.read_csv(folder / f"frontier{end}.csv").sort_values("accuracy_mean", kind="stable")
+        seconds = pd.read_csv(folder / f"frontier_seconds{end}.csv")
+        for row in frontier.merge(seconds, on=by, how="left").to_dict("records"):
+            accuracy = f"{row['accuracy_mean']:.4f}" + f" ± {row['accuracy_ci95']:.4f}" * (row["accuracy_ci95"] > 0)
+            timed = [row[f"seconds_{name}_mean"] for name in ("request", "refit_cached", "fit_images")]
+            cells = [row["method"], row["features"], "none" if row["n_clusters"] == 1 else str(row["n_clusters"])]
+            cells += [accuracy, f"{row['cost_factor_size_biased']:,.0f}"]
+            cells += ["" if np.isnan(t) else f"{t:.2f}" if t < 10 else f"{t:.0f}" for t in timed]
+            assert row["exact"]
+            yield f"| {' | '.join(cells)} |"
+
+
 @pytest.mark.committed
-def test_the_documents_quote_the_reference():
-    rows, page = list(rows_of_exact_methods()), (ROOT / "docs" / "results.md").read_text()
-    assert len(rows) >= 8
+@pytest.mark.parametrize(
+    ("page", "table", "least"), [("results", rows_of_exact_methods, 8), ("choosing", rows_of_full_size, 20)]
+)
+def test_the_documents_quote_the_reference(page, table, least):
+    rows, text = list(table()), (ROOT / "docs" / f"{page}.md").read_text()
+    assert len(rows) >= least
     for row in rows:
-        assert row in page, row
+        assert row in text, row
+
+
+def claims():
+    """The rows of docs/claims.md: the cells of each, and all numbers of the tables that it links."""
+    for row in (ROOT / "docs" / "claims.md").read_text().splitlines():
+        links = re.findall(r"\]\(\.\./(results/reference/[^)]*\.(?:csv|json))\)", row)
+        if row.startswith("| ") and links:
+            tables = [ROOT / link for link in links]
+            frames = [
+                pd.read_csv(path) if path.suffix == ".csv" else pd.json_normalize(json.loads(path.read_text()))
+                for path in tables
+            ]
+            numbers = [frame.select_dtypes("number").to_numpy().ravel() for frame in frames]
+            yield row.strip("| ").split(" | "), np.concatenate(numbers)
+
+
+@pytest.mark.committed
+def test_every_figure_of_a_claim_is_in_a_table_that_it_links():
+    """The third cell says what came out. A number in a name (CIFAR-10), in code or in a link is none."""
+    rows = list(claims())
+    assert len(rows) >= 10
+    for (claim, _, outcome, *_), numbers in rows:
+        for text in re.findall(r"(?<![\w.-])\d[\d,]*(?:\.\d+)?", re.sub(r"\]\([^)]*\)|`[^`]*`", "", outcome)):
+            decimals, value = len(text.partition(".")[2]), float(text.rstrip(",").replace(",", ""))
+            assert (np.abs(numbers - value) <= 0.500001 * 10.0**-decimals).any(), f"{claim}: {text}"

@@ -107,7 +107,8 @@ def shadow_logits(
     if not inside[:, leaving].all():
         raise ValueError("a model lacks samples that it is to forget: inside must be True for all of them")
     build_method(method, backbone, n_clusters, recipe)  # refuses wrong arguments now
-    backbone, folder = CachedFeatures(backbone), None if folder is None else Path(folder)
+    backbone = backbone if isinstance(backbone, CachedFeatures) else CachedFeatures(backbone)
+    folder = None if folder is None else Path(folder)
     in_order = np.argsort(pool.uids, kind="stable")
     pool_digests = pool.digests[in_order]
     common = {

@@ -94,7 +94,7 @@ def u_lira(unlearned: np.ndarray, retrained: np.ndarray, n_resamples: int = 1000
 
     Gaussians are fitted to every other model, the rest are attacked, and the other way round. Both groups should be
     tuned on parts of the data of their own: models that share one look too much alike. How much the AUC varies by
-    chance, `u_lira_band` tells.
+    chance, `u_lira_null` tells.
 
     Args:
         unlearned: Margins of models that were trained with a sample and have unlearned it, (n_models, N).
@@ -115,12 +115,12 @@ def u_lira(unlearned: np.ndarray, retrained: np.ndarray, n_resamples: int = 1000
     return evaluate_samples(*scores, n_resamples, seed) | counts
 
 
-def u_lira_band(retrained: np.ndarray, level: float = 0.95, n_splits: int = 100, seed: int = 0) -> tuple[float, float]:
+def u_lira_null(retrained: np.ndarray, level: float = 0.95, n_splits: int = 100, seed: int = 0) -> tuple[float, float]:
     """Where U-LiRA's AUC lies when nothing is to be found: retrained models against retrained models.
 
     Args:
         retrained: Margins of models that never saw the samples, (n_models, N), of at least 8 models.
-        level: How often an AUC is in the band. To judge m methods at once, `1 - 0.05 / m` (Bonferroni).
+        level: How often an AUC is in the interval. To judge m methods at once, `1 - 0.05 / m` (Bonferroni).
         n_splits: Random divisions into two halves, at least 2.
         seed: Draws them.
 
@@ -130,7 +130,7 @@ def u_lira_band(retrained: np.ndarray, level: float = 0.95, n_splits: int = 100,
     retrained, level = checks.array("retrained", retrained, "n_models", "N"), checks.number("level", level, 0, 1, True)
     n_splits, rng = checks.whole("n_splits", n_splits, 2), np.random.default_rng(checks.seed(seed))
     if (half := len(retrained) // 2) < 4:
-        raise ValueError(f"the band needs 8 retrained models, and has {len(retrained)}")
+        raise ValueError(f"the null interval needs 8 retrained models, and has {len(retrained)}")
     orders = [rng.permutation(len(retrained)) for _ in range(n_splits)]
     scores = [_u_lira_scores(retrained[o[:half]], retrained[o[half : 2 * half]]) for o in orders]
     aucs = [auc(one.ravel(), other.ravel()) for one, other in scores]

@@ -87,18 +87,20 @@ def canary_gap(before: np.ndarray, after: np.ndarray, never: np.ndarray) -> dict
         never: Those of the retrained model, (N,).
 
     Returns:
-        `before`, the mean absolute difference, with its 95% interval over canaries (`before_low`, `before_high`;
-        Student's t, within [0, 1], NaN for one canary); `after`, the largest one; `canaries`, their number.
+        `before` and `after`, the mean absolute differences, with their 95% intervals over canaries (`before_low`,
+        `before_high`, ...; Student's t, within [0, 1], NaN for one canary); `before_largest` and `after_largest`;
+        `canaries`, their number.
 
     Raises:
         ValueError: If lengths differ, or something is no number.
     """
-    never = checks.array("never", never, "N")
-    gaps = np.abs(checks.array("before", before, len(never)) - never)
-    largest = np.abs(checks.array("after", after, len(never)) - never).max()
-    low, high = np.clip(gaps.mean() + np.array([-1, 1]) * ci95(gaps), 0, 1).tolist()
-    shares = {"before": float(gaps.mean()), "before_low": low, "before_high": high}
-    return shares | {"after": float(largest), "canaries": len(never)}
+    never, shares = checks.array("never", never, "N"), {}
+    for name, believed in (("before", before), ("after", after)):
+        gaps = np.abs(checks.array(name, believed, len(never)) - never)
+        low, high = np.clip(gaps.mean() + np.array([-1, 1]) * ci95(gaps), 0, 1).tolist()
+        shares |= {name: float(gaps.mean()), f"{name}_low": low, f"{name}_high": high}
+        shares[f"{name}_largest"] = float(gaps.max())
+    return shares | {"canaries": len(never)}
 
 
 def auc(members: np.ndarray, others: np.ndarray) -> float:

@@ -15,6 +15,7 @@ from .costs import tradeoff as tradeoff
 from .costs import windows as windows
 from .frontier_plot import TARGET_LOSS as TARGET_LOSS
 from .frontier_plot import frontier as frontier
+from .frontier_plot import requests_and_fits as requests_and_fits
 from .speed import forgetting as forgetting
 from .speed import prompt_rates as prompt_rates
 from .speed import rates as rates

@@ -76,16 +76,16 @@ def epsilons(groups: dict[str, np.ndarray]) -> Figure:
 
 
 def u_lira(frame: pd.DataFrame) -> Figure:
-    """U-LiRA's AUC of every method, and the band of retrained models against retrained models.
+    """U-LiRA's AUC of every method, and its null interval: retrained models against retrained models.
 
     Args:
-        frame: Columns method, auc, band_low, band_high; rows of several seeds are averaged.
+        frame: Columns method, auc, null_low, null_high; rows of several seeds are averaged.
     """
-    table = frame.groupby("method", sort=False)[["auc", "band_low", "band_high"]].agg(["mean", "min", "max"])
+    table = frame.groupby("method", sort=False)[["auc", "null_low", "null_high"]].agg(["mean", "min", "max"])
     figure, ax = plt.subplots(figsize=(10, 0.5 * len(table) + 2))
-    ax.use_sticky_edges = False  # room beside the bands
+    ax.use_sticky_edges = False  # room beside the intervals
     for y, (_, row) in enumerate(table.iterrows()):
-        low, high = row["band_low", "mean"], row["band_high", "mean"]
+        low, high = row["null_low", "mean"], row["null_high", "mean"]
         ax.barh(
             y, high - low, left=low, height=0.8, color="0.85", label="retraining against retraining" if not y else None
         )

@@ -26,29 +26,26 @@ def cluster_sizes(sizes: dict[int, int]) -> Figure:
 
 
 def cost_factors(frame: pd.DataFrame) -> Figure:
-    """How much cheaper than retraining one request is, against the number of clusters.
+    """How much cheaper than retraining a random request is, against the number of clusters: of every kind of clusters.
 
     Args:
-        frame: Columns n_clusters, cost_factor_mean_cluster, cost_factor_size_biased; rows over seeds are averaged.
+        frame: Columns clusters (their kind), n_clusters, cost_factor_size_biased; rows over seeds are averaged.
     """
-    figure, ax = plt.subplots(figsize=(9, 6))
-    labels = {
-        "cost_factor_mean_cluster": "mean cluster: N / (N/K)",
-        "cost_factor_size_biased": "random request: N² / Σn²",
-    }
-    table = summarise(frame, ["n_clusters"], list(labels))
-    for (column, label), marker in zip(labels.items(), ("o", "s"), strict=True):
-        mean, interval = table[f"{column}_mean"], table[f"{column}_ci95"].fillna(0)
-        ax.errorbar(table["n_clusters"], mean, yerr=interval, marker=marker, capsize=6, label=label)
+    figure, ax = plt.subplots(figsize=(10, 6))
     ticks = sorted(frame["n_clusters"].unique())
+    ax.plot(ticks, ticks, ":", color=NEUTRAL, linewidth=3, label="the mean cluster: K")
+    kinds = sorted(frame["clusters"].unique(), key=lambda kind: (kind != "default", kind))
+    for kind, marker in zip(kinds, "os^DvPX*", strict=False):
+        table = summarise(frame[frame["clusters"] == kind], ["n_clusters"], ["cost_factor_size_biased"])
+        mean, interval = table["cost_factor_size_biased_mean"], table["cost_factor_size_biased_ci95"].fillna(0)
+        label = f"{kind}: N² / Σn²"
+        ax.errorbar(table["n_clusters"], mean, yerr=interval, marker=marker, markersize=11, capsize=6, label=label)
     ax.set_xscale("log", base=2)
     ax.set_yscale("log", base=2)
     ax.set_xticks(ticks, ticks)
     ax.yaxis.set_major_formatter("{x:g}")
-    ax.set(
-        xlabel="number of clusters", ylabel="times cheaper than retraining", title="Two meanings of 'K times cheaper'"
-    )
-    ax.legend()
+    ax.set(xlabel="number of clusters K", ylabel="times cheaper than retraining", title="What a random request saves")
+    ax.legend(loc="center left", bbox_to_anchor=(1.01, 0.5))
     return figure
 
 
@@ -223,7 +220,7 @@ def peers(frame: pd.DataFrame) -> Figure:
 
     Args:
         frame: Columns method, kind (`exact` or `approximate`), KL_nats, sample_gradients, gradients_of_one (for exact
-            methods), band_KL_nats, retrain_gradients; one row a method (and seed).
+            methods), retrained_KL_nats, retrain_gradients; one row a method (and seed).
     """
     order = list(dict.fromkeys(frame["method"]))
     table = summarise(frame, ["method"], ["KL_nats", "sample_gradients"]).set_index("method").loc[order]
@@ -243,7 +240,7 @@ def peers(frame: pd.DataFrame) -> Figure:
         )
     axes[1].plot([], [], "o", color=NEUTRAL, markersize=10, label="whole set")
     axes[1].plot([], [], "o", color=NEUTRAL, markersize=11, fillstyle="none", markeredgewidth=2.5, label="one person")
-    axes[0].axvspan(floor / 2, frame["band_KL_nats"].mean(), color="0.85", label="retraining against retraining")
+    axes[0].axvspan(floor / 2, frame["retrained_KL_nats"].mean(), color="0.85", label="retraining against retraining")
     axes[1].axvline(
         frame["retrain_gradients"].mean(), color=METHOD_STYLES["one prompt"][0], linewidth=3, label="retraining"
     )

@@ -16,6 +16,7 @@ PANELS = {
     "cost_factor_size_biased": "times cheaper than retraining, for a random request",
     "forward_passes": "forward passes per predicted image",
 }
+FITS = {"seconds_fit_images": "fit from images", "seconds_refit_cached": "fit, features at hand"}
 NEAR = 0.02  # of an axis: closer numbers of clusters would cover each other
 
 
@@ -71,6 +72,44 @@ def frontier(frame: pd.DataFrame) -> Figure:
     handles, labels = axes[0].get_legend_handles_labels()
     figure.legend(handles, labels, loc="upper center", bbox_to_anchor=(0.5, 0.0), ncols=4)
     figure.tight_layout()
+    return figure
+
+
+def requests_and_fits(frame: pd.DataFrame) -> Figure:
+    """Accuracy against seconds: of a request until the next answer, and of the fits that it is instead of.
+
+    A line is a method with what its head sees; means over seeds. Beside it are accuracy and the size-biased factor.
+
+    Args:
+        frame: Columns method, n_clusters, features, accuracy (share), cost_factor_size_biased, seconds_request,
+            seconds_refit_cached, seconds_fit_images (s); rows without seconds_request are left out.
+    """
+    by, beside = ["features", "method", "n_clusters"], ["accuracy", "cost_factor_size_biased"]
+    table = frame.dropna(subset=["seconds_request"]).groupby(by)[[*beside, "seconds_request", *FITS]].mean()
+    table = table.sort_values("accuracy").reset_index()
+    figure, ax = plt.subplots(figsize=(14, 0.55 * len(table) + 3))
+    for y, row in table.iterrows():
+        colour, marker = style_of(row["method"])
+        ends = [row["seconds_request"], *(row[name] for name in FITS)]
+        ax.plot([min(ends), max(ends)], [y, y], color=colour, linewidth=2, alpha=0.4)
+        ax.plot(ends[0], y, marker, color=colour, markersize=15)
+        for x, (fill, size) in zip(ends[1:], (("full", 7), ("none", 11)), strict=True):
+            ax.plot(x, y, "s", color=colour, markersize=size, fillstyle=fill, markeredgewidth=2)
+        for x, text in ((1.11, f"{row['accuracy']:.3f}"), (1.26, f"{row['cost_factor_size_biased']:,.0f}")):
+            ax.text(x, y, text, va="center", ha="right", transform=ax.get_yaxis_transform())
+    ax.plot([], [], "o", color=NEUTRAL, markersize=15, label="a request, until the next answer")
+    for label, fill, size in zip(FITS.values(), ("full", "none"), (7, 11), strict=True):
+        ax.plot([], [], "s", color=NEUTRAL, markersize=size, fillstyle=fill, markeredgewidth=2, label=label)
+    names = [
+        f"{r.method}{f', {r.n_clusters} clusters' * (r.n_clusters > 1)} ({r.features})" for r in table.itertuples()
+    ]
+    ax.set_yticks(range(len(table)), names)
+    ax.set(xscale="log", xlabel="seconds", title="A request, and the fits that it is instead of")
+    ax.xaxis.set_major_formatter("{x:g}")
+    for x, text in ((1.11, "accuracy"), (1.26, "factor")):
+        ax.text(x, len(table) - 0.4, text, va="bottom", ha="right", transform=ax.get_yaxis_transform())
+    ax.set_ylim(-0.6, len(table) - 0.4)
+    figure.legend(loc="upper center", bbox_to_anchor=(0.5, 0.0), ncols=3)
     return figure
 
 
