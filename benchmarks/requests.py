@@ -40,24 +40,31 @@ OUT = Path("results/benchmarks/requests")
 class Looked(Backbone):
     """A backbone whose features are looked up: an image holds its number."""
 
-    def __init__(self, backbone: Backbone, table: np.ndarray):
-        self.__dict__.update(backbone.__dict__, table=table, deviation=table[:PUBLIC].std(axis=0))
+    def __init__(self, backbone: Backbone, table: np.ndarray, first: int):
+        self.__dict__.update(backbone.__dict__, table=table, first=first, deviation=table[:PUBLIC].std(axis=0))
 
     def features(self, images, threads=1, show_progress=False, batch_size=64, layers=False, uids=None):
         """As `Backbone.features`."""
         numbers = np.ascontiguousarray(images).reshape(len(images), 4).view(np.uint32)[:, 0]
-        features = self.table[numbers % len(self.table)]
+        features = self.table[row_of(numbers, self.first, len(self.table))]
         for i in np.flatnonzero(numbers >= len(self.table)):
             draws = np.random.default_rng(int(numbers[i])).standard_normal(features.shape[1], np.float32)
             features[i] += NOISE * self.deviation * draws
         return features if layers else features[:, -self.n_features :]
 
 
-def samples(first: int, n: int, labels: np.ndarray, n_classes: int) -> Samples:
+def row_of(numbers: np.ndarray, first: int, n: int) -> np.ndarray:
+    """The row of a table of n that a number has: beyond them private ones, from `first` on, again; no test image."""
+    return np.where(numbers < n, numbers, first + (numbers - first) % (n - first))
+
+
+def samples(first: int, n: int, labels: np.ndarray, n_classes: int, private: int) -> Samples:
     """Samples with the numbers from `first` on."""
     numbers = np.arange(first, first + n, dtype=np.uint32)
     uids = np.char.add("person-", np.char.zfill(numbers.astype(str), 8))
-    return Samples(numbers.view(np.uint8).reshape(n, 1, 2, 2), labels[numbers % len(labels)], uids, n_classes)
+    return Samples(
+        numbers.view(np.uint8).reshape(n, 1, 2, 2), labels[row_of(numbers, private, len(labels))], uids, n_classes
+    )
 
 
 def timed(call, *arguments) -> tuple[float, object]:
@@ -173,9 +180,10 @@ def main() -> None:
         return
     table, labels = np.load(given.table, mmap_mode="r"), np.concatenate([part.labels for part in parts])
     n_classes, (size,) = split.public.n_classes, given.sizes
-    looked, first = Looked(backbone, table), len(split.public) + len(split.test)
-    public, asked = (samples(i, n, labels, n_classes) for i, n in ((0, PUBLIC), (len(split.public), ASKED)))
-    private = samples(first, size, labels, n_classes)
+    first = len(split.public) + len(split.test)
+    looked = Looked(backbone, table, first)
+    public, asked = (samples(i, n, labels, n_classes, first) for i, n in ((0, PUBLIC), (len(split.public), ASKED)))
+    private = samples(first, size, labels, n_classes, first)
     n_clusters = max(2, size // given.samples_per_cluster)
     clusters = HierarchicalClusters(n_clusters, **CORRECTIONS)
     rows = []

@@ -27,6 +27,7 @@ from lmeraser_kit.learners.exact_sums import BLOCK, PANEL
 from lmeraser_kit.store.files import DamagedError
 from lmeraser_kit.testing import NotExactError, check_eraser
 from lmeraser_kit.unlearning import SharedHead
+from lmeraser_kit.unlearning.state import State
 
 WIDTH, CLASSES = PANEL + 40, 7
 
@@ -214,6 +215,17 @@ def test_a_row_that_is_kept_is_found(backbone, private, split):
     eraser = Eraser(backbone, HashClusters(3), Hoarder(), SharedHead(), verbose=False)
     with pytest.raises(NotExactError, match=r"Hoarder\.kept still holds the rounded row of a sample that has left"):
         check_eraser(eraser, private[:48], split.public[:80], verbose=False)
+
+
+@pytest.mark.parametrize("clusters", [HashClusters(8), HierarchicalClusters(4)], ids=str)
+def test_a_request_looks_at_nobody_outside_its_bucket(clusters, backbone, private, split, monkeypatch):
+    """What a request costs must not grow with the number of samples held."""
+    eraser = RidgeEraser(backbone, clusters, verbose=False).fit(private, public=split.public)
+    largest = max(eraser.state_.members.values(), key=len)
+    monkeypatch.setattr(State, "cluster_by_uid", lambda state: pytest.fail("everybody was looked at"))
+    eraser.forget(largest.uids[0])
+    monkeypatch.undo()
+    eraser.verify()
 
 
 def test_rows_of_a_whole_bucket_are_compared_before_they_are_taken_back(backbone, private):

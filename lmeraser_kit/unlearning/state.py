@@ -87,8 +87,9 @@ class State:
         if len(uids) * len(self.members) > len(self):
             held = self.cluster_by_uid()
             return {uid: held[uid] for uid in uids if uid in held}
-        places = ((uid, k) for k, part in self.members.items() for uid in uids if part.position(uid) is not None)
-        return dict(places)
+        wanted = np.array(uids, dtype=str)
+        places = ((i, k) for k, part in self.members.items() for i in np.flatnonzero(part.found(wanted) >= 0).tolist())
+        return {uids[i]: k for i, k in places}
 
     def without(self, uids: Iterable[str]) -> tuple[dict[int, Samples], dict[int, np.ndarray]]:
         """The members (and their features) that remain when those named by `uids` have left.
@@ -111,7 +112,8 @@ class State:
     def images_beyond(self, other: State) -> np.ndarray:
         """The images of samples that are held here and not in another state, uint8 (N, C, H, W)."""
         parts = [part for k, part in self.members.items() if other.members.get(k) is not part]
-        kept = other.find([uid for part in parts for uid in part.uids.tolist()])
+        others = [part for k, part in other.members.items() if self.members.get(k) is not part]
+        kept = {uid for part in others for uid in part.uids.tolist()}  # who is elsewhere is in the same part as before
         gone = [part[[uid not in kept for uid in part.uids.tolist()]].images for part in parts]
         return np.concatenate([self.empty.images, *gone])
 
