@@ -94,7 +94,8 @@ def canary_gap(before: np.ndarray, after: np.ndarray, never: np.ndarray) -> dict
     Raises:
         ValueError: If lengths differ, or something is no number.
     """
-    never, shares = checks.array("never", never, "N"), {}
+    never = checks.array("never", never, "N")
+    shares: dict[str, float] = {}
     for name, believed in (("before", before), ("after", after)):
         gaps = np.abs(checks.array(name, believed, len(never)) - never)
         low, high = np.clip(gaps.mean() + np.array([-1, 1]) * ci95(gaps), 0, 1).tolist()

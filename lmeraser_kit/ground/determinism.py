@@ -12,6 +12,7 @@ import functools
 import hashlib
 import os
 import platform
+import threading
 from collections.abc import Iterator
 from importlib import metadata
 from pathlib import Path
@@ -129,6 +130,29 @@ def code_digest(package: Path = PACKAGE) -> str:
     return digest(*(part for p in files for part in (str(p.relative_to(package)), p.read_bytes())))[:16]
 
 
+class OneThread:
+    """Matrix products on one thread, because bits may depend on their number; what is entered within costs nothing.
+
+    `threadpool_limits` looks at all libraries of the process each time, which takes milliseconds.
+    """
+
+    def __init__(self) -> None:
+        self._here = threading.local()
+
+    def __enter__(self) -> None:
+        self._here.depth = getattr(self._here, "depth", 0) + 1
+        if self._here.depth == 1:
+            self._here.limits = threadpool_limits(1)
+
+    def __exit__(self, *error: object) -> None:
+        self._here.depth -= 1
+        if not self._here.depth:
+            self._here.limits.restore_original_limits()
+
+
+one_thread = OneThread()
+
+
 @functools.cache
 def blas() -> str:
     """The matrix libraries that NumPy and SciPy compute with: name, version, and the kernels chosen for this chip.
@@ -145,7 +169,7 @@ def blas() -> str:
 @functools.cache
 def probe_numpy() -> str:
     """A hash of what NumPy and SciPy compute here, in hex: products, a solution, sums and functions, on one thread."""
-    with threadpool_limits(1):
+    with one_thread:
         wave = np.sin(np.arange(300 * 90, dtype=np.float64) * 0.37).reshape(300, 90)
         gram = wave.T @ wave
         square, single = gram + np.eye(90), wave.astype(np.float32)

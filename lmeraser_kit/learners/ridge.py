@@ -12,9 +12,9 @@ from __future__ import annotations
 import numpy as np
 from scipy.linalg import cho_factor, cho_solve
 from scipy.special import softmax
-from threadpoolctl import threadpool_limits
 
 from lmeraser_kit import checks
+from lmeraser_kit.ground.determinism import one_thread
 
 SHARPNESS = 5.0  # scores of about 0 and 1 become logits
 L2 = 0.4
@@ -31,7 +31,7 @@ def sums(rows: np.ndarray, inputs: int) -> np.ndarray:
     """`X^T X` and `X^T Y` side by side, of rows that hold X (`inputs` columns) and Y side by side."""
     rows = checks.array("rows", rows, "N", "columns", empty=True)
     inputs = checks.whole("inputs", inputs, 1, rows.shape[1] - 1)
-    with threadpool_limits(1):
+    with one_thread:
         return rows[:, :inputs].T @ rows
 
 
@@ -40,7 +40,7 @@ def head_from_sums(total: np.ndarray, l2: float = L2) -> np.ndarray:
     total, l2 = checks.array("total", total, "D + 1", "columns"), checks.number("l2", l2, LEAST_L2)
     inputs = checks.whole("the number of rows of total", len(total), 1, total.shape[1] - 1)
     gram, moments = total[:, :inputs], total[:, inputs:]
-    with threadpool_limits(1):
+    with one_thread:
         return np.linalg.solve(gram + l2 * np.trace(gram) / inputs * np.eye(inputs), moments)
 
 
@@ -51,7 +51,7 @@ def head_from_rows(rows: np.ndarray, inputs: int, l2: float = L2) -> np.ndarray:
     if len(rows) > inputs:
         return head_from_sums(sums(rows, inputs), l2)
     x, y = rows[:, :inputs], rows[:, inputs:]
-    with threadpool_limits(1):
+    with one_thread:
         kernel = x @ x.T
         return x.T @ np.linalg.solve(kernel + l2 * np.trace(kernel) / len(x) * np.eye(len(x)), y)
 
@@ -70,7 +70,7 @@ def factor(system: np.ndarray, penalty: float) -> np.ndarray:
     system = checks.array("system", system, n, n)
     system[np.diag_indices(len(system))] += checks.number("penalty", penalty, beyond=True)
     try:
-        with threadpool_limits(1):
+        with one_thread:
             return cho_factor(system, overwrite_a=True, check_finite=False)[0]
     except np.linalg.LinAlgError as error:
         raise ValueError(f"the penalty {penalty:.3g} (l2) is too small: the system is singular ({error})") from error
@@ -80,7 +80,7 @@ def solve(cholesky: np.ndarray, right: np.ndarray) -> np.ndarray:
     """What solves the system of a `factor`, (D, D), for right-hand sides, (D, C)."""
     n = len(checks.array("cholesky", cholesky, "D", "D"))
     cholesky, right = checks.array("cholesky", cholesky, n, n), checks.array("right", right, n, "C")
-    with threadpool_limits(1):
+    with one_thread:
         return cho_solve((cholesky, False), right, check_finite=False)
 
 

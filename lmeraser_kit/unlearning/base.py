@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Container, Iterable, MutableMapping
@@ -166,16 +165,16 @@ class BaseEraser(BaseEstimator, ABC):
         """
         if not hasattr(self, "state_"):
             new = checks.instance("joining", joining, Samples)
-            return self.rebuild().successor(empty_state(new), (), new, cache, warn=True)
+            return self.rebuild().successor(empty_state(new), {}, new, cache, warn=True)
         self.check_unchanged()
         rebuild, state = self.rebuild(), self.state_
-        leaving = set(state.clusters_of(leaving))
+        gone = state.clusters_of(leaving)
         joining = state.empty if joining is None else checks.instance("samples", joining, Samples)
-        joining = self.check_joining(joining, state.find(joining.uids.tolist()).keys() - leaving)
+        joining = self.check_joining(joining, state.find(joining.uids.tolist()).keys() - gone.keys())
         if self.environment_ == rebuild.environment:
-            return rebuild.successor(state, leaving, joining, cache)
-        everything = concatenate([state.samples.without(leaving), joining])  # other bits: everything is built anew
-        return rebuild.successor(empty_state(state.empty), (), everything, cache)
+            return rebuild.successor(state, gone, joining, cache)
+        everything = concatenate([state.samples.without(list(gone)), joining])  # other bits: everything is built anew
+        return rebuild.successor(empty_state(state.empty), {}, everything, cache)
 
     def check_joining(self, joining: Samples, held: Container[str]) -> Samples:
         """Samples that are to be added to those whose uids are `held`: see `arguments.check_joining`."""
@@ -194,7 +193,7 @@ class BaseEraser(BaseEstimator, ABC):
     def state_hash(self) -> str:
         """A hash of everything that the model keeps, and of what it was made with, in hex."""
         check_is_fitted(self, "state_")
-        return digest("state", sorted(self.fitted_with_.items()), json.dumps(self.state_.pieces(), sort_keys=True))
+        return digest("state", sorted(self.fitted_with_.items()), self.state_.described)
 
     def predict_proba(self, samples: Samples | np.ndarray) -> np.ndarray:
         """Class probabilities.

@@ -11,7 +11,7 @@ from __future__ import annotations
 import math
 import time
 import warnings
-from collections.abc import Iterable, Iterator, MutableMapping
+from collections.abc import Iterator, Mapping, MutableMapping
 from dataclasses import dataclass, replace
 
 import joblib
@@ -70,7 +70,7 @@ class Rebuild:
     def successor(
         self,
         held: State,
-        leaving: Iterable[str],
+        leaving: Mapping[str, int],
         joining: Samples,
         cache: MutableMapping[str, ClusterModel] | None = None,
         warn: bool = False,
@@ -79,7 +79,7 @@ class Rebuild:
 
         Args:
             held: The state before; its clusters are the cache of the one idea.
-            leaving: Uids of those who leave.
+            leaving: The clusters of those who leave, by uid: `held.clusters_of` has checked them.
             joining: Who joins.
             cache: Further models by address; new ones are written to it.
             warn: Warn if the clusters are uneven.
@@ -124,7 +124,7 @@ class Rebuild:
         return Successor(state, Work(tuned, moved, cost, seconds, exact, self.environment))
 
     def route(
-        self, held: State, leaving: Iterable[str], joining: Samples, context: Context | None = None
+        self, held: State, leaving: Mapping[str, int], joining: Samples, context: Context | None = None
     ) -> tuple[Partition | None, dict[int, Samples], dict[int, np.ndarray]]:
         """The fitted partition, and the members and features of every cluster, after a change.
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import json
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
@@ -42,7 +43,8 @@ class State:
     derived: dict[str, Any] = field(default_factory=dict, init=False, repr=False)
 
     def __getstate__(self) -> dict[str, Any]:
-        return {name: value for name, value in vars(self).items() if name != "sums_digest"} | {"derived": {}}
+        kept = {name: value for name, value in vars(self).items() if name not in ("sums_digest", "described")}
+        return kept | {"derived": {}}
 
     def __len__(self) -> int:
         return sum(map(len, self.members.values()))
@@ -91,13 +93,8 @@ class State:
         places = ((i, k) for k, part in self.members.items() for i in np.flatnonzero(part.found(wanted) >= 0).tolist())
         return {uids[i]: k for i, k in places}
 
-    def without(self, uids: Iterable[str]) -> tuple[dict[int, Samples], dict[int, np.ndarray]]:
-        """The members (and their features) that remain when those named by `uids` have left.
-
-        Raises:
-            ValueError: If a uid is not held, or is named twice.
-        """
-        leaving = self.clusters_of(uids)
+    def without(self, leaving: Mapping[str, int]) -> tuple[dict[int, Samples], dict[int, np.ndarray]]:
+        """The members (and their features) that remain when some have left: `leaving` is of `clusters_of`."""
         members, features = dict(self.members), dict(self.features)
         for k in set(leaving.values()):
             stay = ~np.isin(members[k].uids, list(leaving))
@@ -129,6 +126,11 @@ class State:
     def hashed_sums(self) -> str:
         """A hash of the sums, computed again."""
         return "" if self.sums is None else digest("sums", *described_array(self.sums))
+
+    @cached_property
+    def described(self) -> str:
+        """The pieces as JSON, made once: a request hashes what it has changed."""
+        return json.dumps(self.pieces(), sort_keys=True)
 
     def pieces(self, again: bool = False) -> dict[str, str]:
         """A hash of every piece of the state, by name; what was hashed before, `again` only to find damaged memory."""

@@ -36,7 +36,7 @@ def verify_state(state: State, rebuild: Rebuild, then: Mapping, clusters: Iterab
     trusted = {c.address: c for k in models.keys() - chosen for c in models[k].checkpoints()}
     samples = state.samples.without_cache()
     rebuild = replace(rebuild, partition=clone(rebuild.partition), learner=clone(rebuild.learner))  # they kept nothing
-    fresh = rebuild.successor(empty_state(samples), (), samples, trusted).state
+    fresh = rebuild.successor(empty_state(samples), {}, samples, trusted).state
     held, expected = state.pieces(again=True), fresh.pieces(again=True)
     wrong = [name for name in held | expected if held.get(name) != expected.get(name)]
     if wrong:

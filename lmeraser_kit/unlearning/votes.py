@@ -9,9 +9,9 @@ from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 from sklearn.base import BaseEstimator
-from threadpoolctl import threadpool_limits
 
 from lmeraser_kit import checks
+from lmeraser_kit.ground.determinism import one_thread
 from lmeraser_kit.ground.samples import Samples
 from lmeraser_kit.learners.exact_sums import ExactSums
 from lmeraser_kit.learners.protocol import BatchedLearner, ClusterModel, Context, Learner, SummedLearner
@@ -148,7 +148,7 @@ class SharedHead(BaseEstimator):
     ) -> np.ndarray:
         """Class probabilities, float64 (N, n_classes): the softmax of the scores, made sharper."""
         x = learner.inputs(samples, context)
-        with threadpool_limits(1):  # bits may depend on the number of threads
+        with one_thread:  # bits may depend on the number of threads
             scores = x @ gathered.head
             if self.corrections:
                 clean = context.features(samples, learner.layers)[:, -context.backbone.n_features :]
