@@ -1,15 +1,17 @@
 """Exact sums: equal to the bit whatever the order, batches, threads and kernel, and taken back to the bit."""
 
+import contextlib
 import os
 import signal
 import subprocess
 import sys
 import warnings
 from typing import ClassVar
+from unittest import mock
 
 import numpy as np
 import pytest
-from threadpoolctl import threadpool_limits
+from threadpoolctl import threadpool_info, threadpool_limits
 
 from lmeraser_kit import (
     Eraser,
@@ -21,6 +23,8 @@ from lmeraser_kit import (
     Store,
 )
 from lmeraser_kit.backbones.preprocessing import MOST, rounding
+from lmeraser_kit.ground import determinism
+from lmeraser_kit.ground.determinism import one_thread
 from lmeraser_kit.ground.hashing import digest
 from lmeraser_kit.learners import Context, ExactSums, exact_sums
 from lmeraser_kit.learners.exact_sums import BLOCK, PANEL
@@ -215,6 +219,23 @@ def test_a_row_that_is_kept_is_found(backbone, private, split):
     eraser = Eraser(backbone, HashClusters(3), Hoarder(), SharedHead(), verbose=False)
     with pytest.raises(NotExactError, match=r"Hoarder\.kept still holds the rounded row of a sample that has left"):
         check_eraser(eraser, private[:48], split.public[:80], verbose=False)
+
+
+def test_one_thread_is_asked_for_once_and_the_others_are_given_back():
+    def threads():
+        return [library["num_threads"] for library in threadpool_info()]
+
+    with threadpool_limits(2):
+        before = threads()
+        for error in (None, KeyError):
+            with pytest.raises(error) if error else contextlib.nullcontext(), one_thread:
+                with mock.patch.object(determinism, "threadpool_limits") as again, one_thread:
+                    assert set(threads()) == {1}
+                again.assert_not_called()
+                assert set(threads()) == {1}
+                if error:
+                    raise error
+            assert threads() == before
 
 
 @pytest.mark.parametrize("clusters", [HashClusters(8), HierarchicalClusters(4)], ids=str)
