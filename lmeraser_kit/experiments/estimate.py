@@ -39,7 +39,7 @@ SIZES = {  # samples of the official training and test parts
     "fashion-mnist": (60_000, 10_000),
     "mnist": (60_000, 10_000),
 }
-CACHED = ("02_clusters", "10_frontier")  # features are kept for the next run of the same images and backbone
+CACHED = ("02_clusters", "07_peers", "08_attacks", "10_frontier")  # features are kept for the next run of the same kind
 HEAD_SECONDS = 5e-4  # a head of all stages' features: fit, score and requests, for each private sample and setting
 BATCH = 4  # samples of a timed batch: a ViT-B takes a slow core seconds for them
 KERNEL_SECONDS = 15  # what a run takes that does nothing
@@ -114,9 +114,10 @@ def passes(notebook: str, run: dict, public: int, private: int, test: int) -> tu
     if notebook == "06_exactness":
         return 40 * look, 25 * fit + run["n_moves"] * fit / k
     if notebook == "07_peers":
-        return 60 * look + 3 * k * test, 0 if heads else (25 + 40 * (1 + len(run["strengths"]))) * fit
+        return (2 * look, 0) if heads else (60 * look + 3 * k * test, (25 + 40 * (1 + len(run["strengths"]))) * fit)
     if notebook == "08_attacks":
-        return 20 * look, 3 * fit if heads else 10 * run["n_shadows"] * fit
+        prompted = 0 if run["exact_methods"] else 3  # LMEraser's canaries
+        return (2 * look, prompted * fit) if heads else (20 * look, 10 * run["n_shadows"] * fit)
     if notebook == "10_frontier":
         prompted = [method for method in run["methods"] or FRONTIER if "head" not in method]
         divided = [(method, k) for method in prompted if method not in UNDIVIDED for k in run["sweep"]]
