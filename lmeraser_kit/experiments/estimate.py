@@ -116,8 +116,8 @@ def passes(notebook: str, run: dict, public: int, private: int, test: int) -> tu
     if notebook == "07_peers":
         return (2 * look, 0) if heads else (60 * look + 3 * k * test, (25 + 40 * (1 + len(run["strengths"]))) * fit)
     if notebook == "08_attacks":
-        prompted = 0 if run["exact_methods"] else 3  # LMEraser's canaries
-        return (2 * look, prompted * fit) if heads else (20 * look, 10 * run["n_shadows"] * fit)
+        canaries = 0 if run["exact_methods"] else 3  # LMEraser has prompts there
+        return (2 * look, canaries * fit) if heads else (20 * look, 10 * run["n_shadows"] * fit)
     if notebook == "10_frontier":
         prompted = [method for method in run["methods"] or FRONTIER if "head" not in method]
         divided = [(method, k) for method in prompted if method not in UNDIVIDED for k in run["sweep"]]

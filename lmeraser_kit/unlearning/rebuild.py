@@ -119,6 +119,8 @@ class Rebuild:
                     cost += checkpoint.sample_gradients
         seconds = time.perf_counter() - started
         state = State(routing, members, features, {k: models[k] for k in members}, held.empty, sums)
+        if routing is held.routing:
+            vars(state)["routing_pieces"] = held.routing_pieces  # it is fitted once, and does not change
         moved = _n_moved(held, state) if len(held) and self.partition.refits else 0
         tuned, exact = {k: len(members[k]) for k in jobs}, routing is None or routing.exact
         return Successor(state, Work(tuned, moved, cost, seconds, exact, self.environment))

@@ -16,6 +16,7 @@ from lmeraser_kit.ground.samples import Samples, concatenate, named
 from lmeraser_kit.learners.protocol import ClusterModel, described_array
 from lmeraser_kit.partitions.protocol import Partition
 
+CACHED = ("sums_digest", "routing_pieces", "described")
 NO_SAMPLES = "no cluster has a model: no private sample is held (any more); add some first"
 
 
@@ -43,8 +44,7 @@ class State:
     derived: dict[str, Any] = field(default_factory=dict, init=False, repr=False)
 
     def __getstate__(self) -> dict[str, Any]:
-        kept = {name: value for name, value in vars(self).items() if name not in ("sums_digest", "described")}
-        return kept | {"derived": {}}
+        return {name: value for name, value in vars(self).items() if name not in CACHED} | {"derived": {}}
 
     def __len__(self) -> int:
         return sum(map(len, self.members.values()))
@@ -86,6 +86,8 @@ class State:
 
     def find(self, uids: list[str]) -> dict[str, int]:
         """The clusters of those of some uids that are held; of a few without looking at everybody."""
+        if not uids:
+            return {}
         if len(uids) * len(self.members) > len(self):
             held = self.cluster_by_uid()
             return {uid: held[uid] for uid in uids if uid in held}
@@ -128,18 +130,27 @@ class State:
         return "" if self.sums is None else digest("sums", *described_array(self.sums))
 
     @cached_property
+    def routing_pieces(self) -> dict[str, str]:
+        """A hash of every piece of the partition, by name; a state with the same one takes them from the one before."""
+        return _pieces_of(self.routing)
+
+    @cached_property
     def described(self) -> str:
         """The pieces as JSON, made once: a request hashes what it has changed."""
         return json.dumps(self.pieces(), sort_keys=True)
 
     def pieces(self, again: bool = False) -> dict[str, str]:
         """A hash of every piece of the state, by name; what was hashed before, `again` only to find damaged memory."""
-        parts = {"routing": ""} if self.routing is None else self.routing.pieces()
+        parts = dict(_pieces_of(self.routing) if again else self.routing_pieces)
         parts |= {f"members {k}": self.members[k].digest for k in sorted(self.members)}
         parts |= {f"features {k}": digest(self.features[k].tobytes()) for k in sorted(self.features)}
         parts |= {} if self.sums is None else {"sums": self.hashed_sums() if again else self.sums_digest}
         models = sorted(self.models.items())
         return parts | {f"cluster {k}": model.hashed() if again else model.digest for k, model in models}
+
+
+def _pieces_of(routing: Partition | None) -> dict[str, str]:
+    return {"routing": ""} if routing is None else routing.pieces()
 
 
 class ExactnessError(AssertionError):
