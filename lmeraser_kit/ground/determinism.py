@@ -23,7 +23,7 @@ import scipy.linalg
 import torch
 import torch.nn.functional as F
 import torch.utils.deterministic
-from threadpoolctl import threadpool_info, threadpool_limits
+from threadpoolctl import ThreadpoolController, threadpool_info
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from tqdm import tqdm as plain_tqdm
 from tqdm.auto import tqdm as lab_tqdm
@@ -131,9 +131,10 @@ def code_digest(package: Path = PACKAGE) -> str:
 
 
 class OneThread:
-    """Matrix products on one thread, because bits may depend on their number; what is entered within costs nothing.
+    """NumPy's and SciPy's products on one thread, because bits may depend on their number.
 
-    `threadpool_limits` looks at all libraries of the process each time, which takes milliseconds.
+    `threadpool_limits` looks for all libraries of the process each time, which takes milliseconds. Here they are looked
+    for once: those of NumPy, SciPy and PyTorch are loaded when this module is.
     """
 
     def __init__(self) -> None:
@@ -142,7 +143,7 @@ class OneThread:
     def __enter__(self) -> None:
         self._here.depth = getattr(self._here, "depth", 0) + 1
         if self._here.depth == 1:
-            self._here.limits = threadpool_limits(1)
+            self._here.limits = _libraries().limit(limits=1)
 
     def __exit__(self, *error: object) -> None:
         self._here.depth -= 1
@@ -151,6 +152,11 @@ class OneThread:
 
 
 one_thread = OneThread()
+
+
+@functools.cache
+def _libraries() -> ThreadpoolController:
+    return ThreadpoolController()
 
 
 @functools.cache
