@@ -144,7 +144,7 @@ def test_views_follow_the_data_config(split):
 
 def test_bad_weights_and_names_are_refused(backbone, tmp_path):
     path = backbone.save(tmp_path / "b.safetensors")
-    with pytest.raises(FileNotFoundError, match="no weights file"):
+    with pytest.raises(FileNotFoundError, match="there is no file"):
         Backbone.load(tmp_path / "none.safetensors")
     (tmp_path / "torn.safetensors").write_bytes(path.read_bytes()[:-100])
     with pytest.raises(ValueError, match="truncated"):

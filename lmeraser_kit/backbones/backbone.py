@@ -73,7 +73,8 @@ class Backbone:
         self.to(device)
 
     def __repr__(self) -> str:
-        return f"Backbone({self.name}, {self.size} px, {self.n_features} features, {self.fingerprint[:12]})"
+        sides = "+".join(str(side) for side in (*self.data_config.get("beside", ()), self.size))
+        return f"Backbone({self.name}, {sides} px, {self.n_features} features, {self.fingerprint[:12]})"
 
     def __sklearn_clone__(self) -> Backbone:
         return self  # frozen

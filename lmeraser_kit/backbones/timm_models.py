@@ -93,7 +93,8 @@ def read_timm(
             raise
         raise ConnectionError(
             f"could not get pretrained weights of {name!r} ({type(error).__name__}); connect to a network, or pass "
-            f"weights='FILE', the model.safetensors of {timm.models.get_pretrained_cfg(name).hf_hub_id!r}, "
+            f"weights='FILE', the model.safetensors of {timm.models.get_pretrained_cfg(name).hf_hub_id!r} "
+            "(backbones.backbone_for finds it as data/weights/NAME.safetensors), "
             "or pretrained=False for an untrained model"
         ) from error
     if weights is not None:

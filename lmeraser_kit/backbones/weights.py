@@ -33,12 +33,12 @@ def read_weights(path: Path | str) -> tuple[dict[str, torch.Tensor], dict[str, s
         ValueError: If it cannot be read; it may be truncated.
     """
     if not Path(path).is_file():
-        raise FileNotFoundError(f"no weights file {path}")
+        raise FileNotFoundError(f"there is no file {path}")
     try:
         with safetensors.safe_open(path, framework="pt") as file:
             metadata = file.metadata() or {}
         return load_file(path), metadata
     except Exception as error:
         raise ValueError(
-            f"{path} is no readable safetensors file ({error}); it may be truncated: fetch it again"
+            f"{path} is no readable safetensors file ({error}); it may be truncated: fetch or write it again"
         ) from error

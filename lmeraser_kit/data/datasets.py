@@ -101,7 +101,7 @@ def load_dataset(name: str, seed: int = 0, root: Path | str = DATA, limits: list
     dataset, _, rule = checks.text("name", name).partition("/")
     if dataset not in dataset_names(root):
         near = difflib.get_close_matches(dataset.lower(), dataset_names(root), 1)
-        hint = f" Did you mean {near[0]!r}?" if near else f" Prepared arrays go to {root}/NAME.npz"
+        hint = f" Did you mean {near[0]!r}?" if near else f" Arrays go to {root}/NAME.npz, images to {root}/NAME/CLASS/"
         if Path(name).name != name and rule != "paper":
             place = "give the dataset's name (without .npz), and as root the folder it lies in"
             hint = f" {name!r} is a path: {place} (now {root})."

@@ -24,6 +24,7 @@ import torch
 import yaml
 
 from lmeraser_kit.backbones import VITS, untrained
+from lmeraser_kit.baselines.approximate import APPROXIMATE
 from lmeraser_kit.baselines.methods import FRONTIER, UNDIVIDED
 from lmeraser_kit.data.datasets import PAPER_SHARE, PUBLIC_BELOW, load_dataset
 from lmeraser_kit.experiments import runs
@@ -41,6 +42,7 @@ SIZES = {  # samples of the official training and test parts
 }
 CACHED = ("02_clusters", "07_peers", "08_attacks", "10_frontier")  # features are kept for the next run of the same kind
 HEAD_SECONDS = 5e-4  # a head of all stages' features: fit, score and requests, for each private sample and setting
+USUAL = range(5)  # exact methods of 08_attacks, and about as many of 07_peers, if none is named
 BATCH = 4  # samples of a timed batch: a ViT-B takes a slow core seconds for them
 KERNEL_SECONDS = 15  # what a run takes that does nothing
 
@@ -131,6 +133,16 @@ def passes(notebook: str, run: dict, public: int, private: int, test: int) -> tu
     return 2 * look, fit
 
 
+def heads(notebook: str, run: dict) -> float:
+    """How often a run of heads alone fits one on all private samples."""
+    if notebook == "10_frontier":
+        return len(run["methods"] or FRONTIER) * len(run["sweep"])
+    exact = len(run.get("exact_methods") or USUAL)
+    if notebook == "07_peers" and run["prompt"] == "none":
+        return 3 * exact + 2 * (1 + len(run["strengths"])) * len(run["approximate_methods"] or APPROXIMATE)
+    return 2 * exact * run["n_shadows"] if notebook == "08_attacks" else 0  # half of the samples, four times
+
+
 def estimate(profile: dict) -> pd.DataFrame:
     """A row a run: samples passed, minutes of one process on one thread (or on the GPU), and memory at its height.
 
@@ -162,7 +174,7 @@ def estimate(profile: dict) -> pd.DataFrame:
         if notebook in CACHED and images in kept:
             forward = max(0, forward - 2 * sum(sizes))
         kept |= {images} if notebook in CACHED else set()
-        settings = len(run["methods"] or FRONTIER) * len(run["sweep"]) if notebook == "10_frontier" else 0
+        settings = heads(notebook, run)
         if notebook == "01_backbone" and run["backbone"] in VITS:  # all weights learn: some 1.5 times as much
             gradients += 1.5 * run["backbone_epochs"] * sizes[0]
         batch = min(named_recipe(run.get("recipe_name", "default")).batch_size, here.micro_batch)

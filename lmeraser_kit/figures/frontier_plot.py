@@ -95,9 +95,9 @@ def requests_and_fits(frame: pd.DataFrame) -> Figure:
         ax.plot(ends[0], y, marker, color=colour, markersize=15)
         for x, (fill, size) in zip(ends[1:], (("full", 7), ("none", 11)), strict=True):
             ax.plot(x, y, "s", color=colour, markersize=size, fillstyle=fill, markeredgewidth=2)
-        for x, text in ((1.11, f"{row['accuracy']:.3f}"), (1.26, f"{row['cost_factor_size_biased']:,.0f}")):
+        for x, text in ((1.12, f"{row['accuracy']:.4f}"), (1.26, f"{row['cost_factor_size_biased']:,.0f}")):
             ax.text(x, y, text, va="center", ha="right", transform=ax.get_yaxis_transform())
-    ax.plot([], [], "o", color=NEUTRAL, markersize=15, label="a request, until the next answer")
+    ax.plot([], [], "o", color=NEUTRAL, markersize=15, label="large: a request, until the next answer")
     for label, fill, size in zip(FITS.values(), ("full", "none"), (7, 11), strict=True):
         ax.plot([], [], "s", color=NEUTRAL, markersize=size, fillstyle=fill, markeredgewidth=2, label=label)
     names = [
@@ -106,7 +106,7 @@ def requests_and_fits(frame: pd.DataFrame) -> Figure:
     ax.set_yticks(range(len(table)), names)
     ax.set(xscale="log", xlabel="seconds", title="A request, and the fits that it is instead of")
     ax.xaxis.set_major_formatter("{x:g}")
-    for x, text in ((1.11, "accuracy"), (1.26, "factor")):
+    for x, text in ((1.12, "accuracy"), (1.26, "factor")):
         ax.text(x, len(table) - 0.4, text, va="bottom", ha="right", transform=ax.get_yaxis_transform())
     ax.set_ylim(-0.6, len(table) - 0.4)
     figure.legend(loc="upper center", bbox_to_anchor=(0.5, 0.0), ncols=3)

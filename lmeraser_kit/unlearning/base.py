@@ -87,7 +87,7 @@ class BaseEraser(BaseEstimator, ABC):
         """
         planner = clone(self)  # a fitted model stays as it is
         private = planner.prepare(private, public)
-        routing, members, _ = planner.rebuild().route(empty_state(private), (), private)
+        routing, members, _ = planner.rebuild().route(empty_state(private), {}, private)
         warn_if_uneven(members, routing)
         return {k: len(members[k]) for k in sorted(members)}
 

@@ -205,7 +205,7 @@ def warn_if_uneven(members: dict[int, Samples], routing: Partition | None) -> No
     """
     sizes = np.array([len(part) for part in members.values()], dtype=float)
     n, wanted = len(getattr(routing, "prototypes_", ())), getattr(routing, "cost_factor", None)
-    if n < 2 or not sizes.sum():
+    if n < 2 or sizes.sum() <= n:  # with so few samples nothing is even
         return
     share, factor = sizes.max() / sizes.sum(), size_biased_factor(sizes)
     cheaper = f"only {factor:.1f} times cheaper than a fit (size-biased factor N^2 / sum(n_k^2))"

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import warnings
 from typing import ClassVar
 
 import numpy as np
 
 from lmeraser_kit.backbones.backbone import Backbone
+from lmeraser_kit.ground.samples import Samples
 from lmeraser_kit.learners.exact_sums import L2, ExactSums
 from lmeraser_kit.partitions.hashed import HashClusters
 from lmeraser_kit.partitions.protocol import Partition
@@ -60,6 +62,12 @@ class RidgeEraser(BaseEraser):
         clusters = self.arguments()["clusters"]
         corrections = bool(getattr(clusters, "uses_features", False))  # shards by uid would all say the same
         return Choices(clusters, ExactSums(self.layers, self.mirrored, self.l2), SharedHead(corrections))
+
+    def prepare(self, private: Samples, public: Samples | None = None) -> Samples:
+        """As for any eraser. Shards that stay empty are no matter, where they are but buckets of rows."""
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", r"\d+ shards for")
+            return super().prepare(private, public)
 
     def head(self) -> np.ndarray:
         """The head for everybody, (inputs, n_classes), the last row the bias. Raises ValueError if nobody is held."""
