@@ -5,6 +5,7 @@ from __future__ import annotations
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
+from matplotlib import ticker
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
@@ -105,11 +106,13 @@ def requests_and_fits(frame: pd.DataFrame) -> Figure:
     ]
     ax.set_yticks(range(len(table)), names)
     ax.set(xscale="log", xlabel="seconds", title="A request, and the fits that it is instead of")
+    ax.xaxis.set_major_locator(ticker.LogLocator(subs=(1, 2, 5)))
     ax.xaxis.set_major_formatter("{x:g}")
+    ax.xaxis.set_minor_locator(ticker.NullLocator())
     for x, text in ((1.12, "accuracy"), (1.26, "factor")):
         ax.text(x, len(table) - 0.4, text, va="bottom", ha="right", transform=ax.get_yaxis_transform())
     ax.set_ylim(-0.6, len(table) - 0.4)
-    figure.legend(loc="upper center", bbox_to_anchor=(0.5, 0.0), ncols=3)
+    figure.legend(loc="upper center", bbox_to_anchor=(0.5, -0.3 / figure.get_figheight()), ncols=3)
     return figure
 
 
