@@ -133,6 +133,13 @@ def passes(notebook: str, run: dict, public: int, private: int, test: int) -> tu
     return 2 * look, fit
 
 
+def what_varies(run: dict, runs_of_notebook: list[dict]) -> str:
+    """The parameters in which a run differs from the others of its notebook: seed and backbone first, lists last."""
+    differ = [n for n in run if any(other[n] != run[n] for other in runs_of_notebook) and n != "output"]
+    differ.sort(key=lambda n: (n != "seed", n != "backbone", isinstance(run[n], list)))
+    return ", ".join(f"{n} {run[n]}" for n in differ) or "the only one"
+
+
 def heads(notebook: str, run: dict) -> float:
     """How often a run of heads alone fits one on all private samples."""
     if notebook == "10_frontier":
@@ -182,6 +189,7 @@ def estimate(profile: dict) -> pd.DataFrame:
             {
                 "notebook": notebook,
                 "run": name,
+                "what": what_varies(run, [other for (where, _), other in planned.items() if where == notebook]),
                 "forward": forward,
                 "forward and backward": gradients,
                 "minutes": (
@@ -219,7 +227,8 @@ def main(arguments: list[str] | None = None) -> int:
     except (ValueError, yaml.YAMLError) as error:
         print(f"{options.profile}: {error}", file=sys.stderr)
         return 2
-    shown = table.assign(run=[name if len(name) < 60 else f"... {name[-56:]}" for name in table["run"]])
+    names = pd.Series([what if len(what) < 80 else f"{what[:76]} ..." for what in table["what"]])
+    shown = table.assign(run=names.str.ljust(names.str.len().max())).drop(columns="what")
     print("\n" + shown.to_string(index=False, float_format="{:,.1f}".format, justify="left"))
     minutes = max(table["minutes"].sum() / options.cores, table["minutes"].max())
     print(
