@@ -218,7 +218,7 @@ def rows_of_full_size():
 
 
 def rows_of_prompts():
-    """The table of prompts in docs/choosing.md: a column each for 4,000 and 40,000 private images, and the small ViT."""
+    """The table of prompts in docs/choosing.md: columns for 4,000 and 40,000 private images, and for the small ViT."""
     methods = pd.read_csv(ROOT / "results" / "reference" / "cifar10-full-prompts" / "tables" / "methods.csv")
     for method in methods["method"].unique():
         rows = methods[methods["method"] == method].set_index("limits")
