@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import warnings
+from dataclasses import replace
 from typing import ClassVar
 
 import numpy as np
@@ -233,6 +234,15 @@ def test_one_thread_within_one_thread_gives_the_others_back_at_the_end():
                 if error:
                     raise error
             assert threads() == before
+
+
+def test_a_few_uids_are_found_without_a_list_of_all(private):
+    uids = np.array(["a", "ab", "b", "ba", "c", "ca"] + [f"d{i}" for i in range(14)])
+    parts = {k: replace(private[:5], uids=np.sort(uids[k::4])) for k in range(4)}
+    state = State(None, parts, {}, {}, private[:0])
+    for uid in ("ca", "abc", "", "a", "caa", "d13", "z" * 9):
+        assert state.find([uid]) == ({uid: uids.tolist().index(uid) % 4} if uid in uids else {}), uid
+    assert state.find([]) == {} and state.find(["ca", "b"]) == {"ca": 1, "b": 2}
 
 
 @pytest.mark.parametrize("clusters", [HashClusters(8), HierarchicalClusters(4)], ids=str)

@@ -68,13 +68,6 @@ def test_unknown_and_repeated_uids_are_refused():
     assert samples().without("s1").uids.tolist() == ["s0", "s2", "s3", "s4", "s5"]
 
 
-def test_a_sample_is_found_by_bisection():
-    held = samples(uids=["a", "ab", "b", "ba", "c", "ca"])
-    asked = np.array(["ca", "abc", "", "a", "caa", "b", "z" * 9])
-    assert held.found(asked).tolist() == [5, -1, -1, 0, -1, 2, -1]
-    assert held[:0].found(asked).tolist() == [-1] * 7 and held.found(asked[:0]).tolist() == []
-
-
 def test_random_numbers_belong_to_the_uid_not_to_the_position():
     keys = samples(6).keys
     whole = keyed_uniform("a", 7, keys, 2, 4)

@@ -133,14 +133,6 @@ class Samples:
         where = {uid: i for i, uid in enumerate(self.uids.tolist())}
         return np.array([where[uid] for uid in named(uids, where)], dtype=np.int64)
 
-    def found(self, uids: np.ndarray) -> np.ndarray:
-        """Where each of some uids is, -1 if it is not there, of samples in the order of their uids: by bisection."""
-        if not len(self):
-            return np.full(len(uids), -1)
-        at = np.searchsorted(self.uids, uids.astype(self.uids.dtype))  # a longer one is cut, and is not equal below
-        at[at == len(self)] = 0
-        return np.where(self.uids[at] == uids, at, -1)
-
     def without(self, uids) -> Samples:
         """The samples that remain when those named by `uids` have left. Raises ValueError for an unknown uid."""
         keep = np.ones(len(self), dtype=bool)

@@ -92,8 +92,7 @@ class State:
             held = self.cluster_by_uid()
             return {uid: held[uid] for uid in uids if uid in held}
         wanted = np.array(uids, dtype=str)
-        places = ((i, k) for k, part in self.members.items() for i in np.flatnonzero(part.found(wanted) >= 0).tolist())
-        return {uids[i]: k for i, k in places}
+        return {uids[i]: k for k, part in self.members.items() for i in _found(part.uids, wanted).tolist()}
 
     def without(self, leaving: Mapping[str, int]) -> tuple[dict[int, Samples], dict[int, np.ndarray]]:
         """The members (and their features) that remain when some have left: `leaving` is of `clusters_of`."""
@@ -147,6 +146,12 @@ class State:
         parts |= {} if self.sums is None else {"sums": self.hashed_sums() if again else self.sums_digest}
         models = sorted(self.models.items())
         return parts | {f"cluster {k}": model.hashed() if again else model.digest for k, model in models}
+
+
+def _found(held: np.ndarray, wanted: np.ndarray) -> np.ndarray:
+    """Which of the uids wanted are among those held, which are in order: their numbers, by bisection."""
+    at = np.searchsorted(held, wanted.astype(held.dtype))  # a longer one is cut, and is not equal below
+    return np.flatnonzero(held[np.minimum(at, len(held) - 1)] == wanted)
 
 
 def _pieces_of(routing: Partition | None) -> dict[str, str]:
