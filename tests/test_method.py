@@ -413,5 +413,5 @@ def test_requests_stand_beside_the_fits_that_they_are_instead_of():
     rows = [common | {"method": method, "n_clusters": k, "seconds_request": seconds} for method, k, seconds in timed]
     (ax,) = figures.requests_and_fits(pd.DataFrame(rows)).axes
     assert [label.get_text() for label in ax.get_yticklabels()] == ["lmeraser, 4 clusters (8)", "ridge head (8)"]
-    assert {"0.900", "1,234"} <= {text.get_text() for text in ax.texts}
+    assert {"0.9000", "1,234"} <= {text.get_text() for text in ax.texts}
     assert {0.1, 0.2, 2.0, 30.0} <= {x for line in ax.lines for x in line.get_xdata()}

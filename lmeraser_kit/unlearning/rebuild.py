@@ -205,11 +205,11 @@ def warn_if_uneven(members: dict[int, Samples], routing: Partition | None) -> No
     """
     sizes = np.array([len(part) for part in members.values()], dtype=float)
     n, wanted = len(getattr(routing, "prototypes_", ())), getattr(routing, "cost_factor", None)
-    if n < 2 or sizes.sum() <= n:  # with so few samples nothing is even
+    if n < 2 or not sizes.sum():
         return
     share, factor = sizes.max() / sizes.sum(), size_biased_factor(sizes)
     cheaper = f"only {factor:.1f} times cheaper than a fit (size-biased factor N^2 / sum(n_k^2))"
-    if share > 0.5 and factor < n / 2:
+    if share > 0.5 and factor < n / 2 and sizes.sum() > n:  # fewer samples than clusters cannot be even
         warnings.warn(
             f"{share:.0%} of the samples are in one of {n} clusters: forgetting a random one will be {cheaper}. More "
             f"even clusters: HierarchicalClusters() with its defaults, or a bound={math.ceil(2 * sizes.sum() / n)}, "
