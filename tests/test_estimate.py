@@ -38,7 +38,7 @@ def test_features_that_runs_share_are_counted_once(quick_pace):
 def test_heads_alone_take_time_too(quick_pace):
     grid = {"dataset": "cifar10/paper", "backbone": "tf_efficientnet_lite0@96", "prompt": "none", "seed": [0, 1]}
     minutes = estimate.estimate({"notebooks": {"07_peers": grid, "08_attacks": grid}})["minutes"]
-    assert minutes.min() > 1 and estimate.heads("03_prompts", {}) == 0
+    assert minutes.min() > 1 and estimate.head_fits("03_prompts", {}) == 0
 
 
 def test_the_estimate_of_unlearning_counts_three_fits_and_the_requests(quick_pace):

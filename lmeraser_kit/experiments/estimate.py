@@ -140,7 +140,7 @@ def what_varies(run: dict, runs_of_notebook: list[dict]) -> str:
     return ", ".join(f"{n} {run[n]}" for n in differ) or "the only one"
 
 
-def heads(notebook: str, run: dict) -> float:
+def head_fits(notebook: str, run: dict) -> float:
     """How often a run of heads alone fits one on all private samples."""
     if notebook == "10_frontier":
         return len(run["methods"] or FRONTIER) * len(run["sweep"])
@@ -181,7 +181,7 @@ def estimate(profile: dict) -> pd.DataFrame:
         if notebook in CACHED and images in kept:
             forward = max(0, forward - 2 * sum(sizes))
         kept |= {images} if notebook in CACHED else set()
-        settings = heads(notebook, run)
+        settings = head_fits(notebook, run)
         if notebook == "01_backbone" and run["backbone"] in VITS:  # all weights learn: some 1.5 times as much
             gradients += 1.5 * run["backbone_epochs"] * sizes[0]
         batch = min(named_recipe(run.get("recipe_name", "default")).batch_size, here.micro_batch)
