@@ -1,16 +1,22 @@
-"""What a GPU proves, in two parts of at most eight minutes: `make gpu`, or `python benchmarks/gpu.py --part 1|2`.
+"""What a GPU proves, in three parts of at most eight minutes: `make gpu`, or `python benchmarks/gpu.py --part 1|2|3`.
 
-Part 1: the tests of exactness, sums, leaks, bounds, backbones and peers on this device; sums of whole numbers by the
-device's own matrix product, against NumPy's, to the bit. Part 2: images a second through ViT-B/16 at 224 pixels (random
-weights), forward and backward, beside the published loop and the bare backbone (09_speed), and rows of the frontier
-(10_frontier). Without a GPU all of it runs on the CPU, with a small network: so it can be tried before a GPU is there.
+1. The tests of exactness, sums, leaks, bounds, backbones and peers on this device; sums of whole numbers by its own
+   matrix product, against NumPy's, to the bit.
+2. Images a second, forward and backward, through ViT-B/16 and EfficientNet-lite0 at 224 pixels (random weights), beside
+   the published loop and the bare backbone (09_speed).
+3. With CIFAR-10 and the weights of EfficientNet-lite0 in data/, all 40,000 private images at 224 pixels: rows of the
+   frontier with requests timed (10_frontier), prompts and heads of 194 clusters (03_prompts). Without them digits.
+
+Without a GPU all of it runs on the CPU, small: so it can be tried before a GPU is there.
 """
 
 import argparse
+import os
 import re
 import subprocess
 import sys
 import time
+from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
@@ -18,6 +24,7 @@ import torch
 import yaml
 
 from lmeraser_kit.backbones.preprocessing import MOST
+from lmeraser_kit.data.inputs import DATA
 from lmeraser_kit.experiments.results import write_json
 from lmeraser_kit.ground.determinism import environment, pick_device
 from lmeraser_kit.learners import ExactSums
@@ -25,6 +32,19 @@ from lmeraser_kit.learners import ExactSums
 PROJECT = Path(__file__).resolve().parent.parent
 LIMIT = 480  # seconds of a part
 TESTS = ("exactness", "exact_sums", "bound", "leaks", "backbone", "peers", "saving")
+SUMS, PROMPTED = ["layered ridge head", "corrected ridge head"], ["lmeraser", "cluster heads", "lmeraser from public"]
+CIFAR10 = {"dataset": "cifar10/paper", "backbone": "tf_efficientnet_lite0@224"}
+FULL = {
+    "10_frontier": CIFAR10 | {"methods": SUMS, "sweep": [194], "n_requests": 50, "batches": [100], "n_check": 200},
+    "03_prompts": CIFAR10 | {"methods": PROMPTED, "n_clusters": 194, "epochs": 3, "limits": [5000, 0, 0]},
+}
+NETWORKS = ("vit_base_patch16_224", "tf_efficientnet_lite0")
+SPEED = {"rounds": 3, "steps": 8, "batch_size": 64, "sizes": [29, 115, 460], "many": [10_000], "several": [194]}
+SMALL = {
+    "09_speed": {"rounds": 1, "steps": 2, "batch_size": 8, "sizes": [8], "many": [1000], "several": [16]},
+    "10_frontier": {"methods": SUMS, "sweep": [16], "n_requests": 5, "batches": [], "n_check": 60},
+    "03_prompts": {"methods": PROMPTED, "n_clusters": 4, "epochs": 1},
+}
 
 
 def called(command: list[str], seconds: float) -> tuple[int, str]:
@@ -44,9 +64,12 @@ def equal_sums(device: torch.device, n: int = 20_000, width: int = 1792) -> dict
     learner, started = ExactSums(), time.perf_counter()
     sums = learner.nothing({"rows": rows}, 10)
     learner.accumulate(sums, {"rows": rows, "labels": labels}, 1)
-    on_cpu, started = time.perf_counter() - started, time.perf_counter()
+    on_cpu = time.perf_counter() - started
     gram = torch.zeros(width, width, dtype=torch.int64, device=device)
     kind = torch.float32 if device.type == "mps" else torch.float64
+    warm = torch.zeros(width, width, dtype=kind, device=device)
+    (warm @ warm).sum().item()  # the first product loads libraries
+    started = time.perf_counter()
     for start in range(0, n, 4096):
         part = torch.from_numpy(rows[start : start + 4096]).to(device).to(kind)
         gram += (part.T @ part).to(torch.int64)
@@ -73,32 +96,31 @@ def run(notebook: str, out: Path, seconds: float, **parameters) -> dict[str, obj
 def main() -> None:
     """Run a part, print, write."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--part", type=int, choices=(1, 2), required=True)
+    parser.add_argument("--part", type=int, choices=(1, 2, 3), required=True)
     parser.add_argument("--out", type=Path, default=Path("results/benchmarks/gpu"))
     parser.add_argument("--quick", action="store_true", help="a few tests and steps, to try the script itself")
     given = parser.parse_args()
     device, started, folder = pick_device(), time.perf_counter(), given.out.resolve()
-    gpu, summary = device.type != "cpu", {"environment": environment(device, 1)}
+    large, summary = device.type != "cpu" and not given.quick, {"environment": environment(device, 1)}
     if given.part == 1:
-        summary["equal_sums"] = equal_sums(device, *(() if gpu and not given.quick else (5000, 300)))
+        summary["equal_sums"] = equal_sums(device, *(() if large else (5000, 300)))
         tests = [f"tests/test_{name}.py" for name in (TESTS[1:3] if given.quick else TESTS)]
-        rc, said = called([sys.executable, "-m", "pytest", "-o", "addopts=", *tests], LIMIT - 60)
+        side_by_side = ["-n", str(min(8, os.cpu_count() or 1))] if find_spec("xdist") else []
+        rc, said = called([sys.executable, "-m", "pytest", "-o", "addopts=", *side_by_side, *tests], LIMIT - 60)
         counts = {word: int(n) for n, word in re.findall(r"(\d+) (passed|failed|skipped|error)", said)}
         summary["tests"] = {"rc": rc, **counts, "output": said[-4000:] if rc else ""}
+    elif given.part == 2:
+        for network in NETWORKS if large else ["test_vit"]:
+            left = LIMIT - (time.perf_counter() - started)
+            speed = SPEED if large else SMALL["09_speed"]
+            summary[network] = run("09_speed", folder / f"09_speed-{network}", left, backbone=network, **speed)
     else:
-        network = "vit_base_patch16_224" if gpu else "test_vit"
-        small = {"rounds": 1, "steps": 2, "batch_size": 8, "sizes": [8], "many": [1000], "several": [16]}
-        speed = (
-            {"rounds": 3, "steps": 8, "batch_size": 64, "sizes": [29, 115, 460]} if gpu and not given.quick else small
-        )
-        summary["09_speed"] = run("09_speed", folder / "09_speed", 240, backbone=network, **speed)
-        real = (PROJECT / "data" / "cifar10.npz").is_file() or (PROJECT / "data" / "cifar-10-batches-py").is_dir()
-        weights = (PROJECT / "data" / "weights" / "tf_efficientnet_lite0.safetensors").is_file()
-        methods = ["one prompt", "lmeraser", "layered ridge head", "corrected ridge head"]
-        grid = {"methods": methods, "sweep": [16], "n_requests": 20, "batches": [], "n_check": 60, "epochs": 2}
-        if real and weights and not given.quick:
-            grid |= {"dataset": "cifar10", "backbone": "tf_efficientnet_lite0@96", "limits": [2000, 4000, 2000]}
-        summary["10_frontier"] = run("10_frontier", folder / "10_frontier", 230, **grid)
+        there = ("cifar-10-batches-py/test_batch", "weights/tf_efficientnet_lite0.safetensors")
+        full = large and all((DATA / name).is_file() for name in there)
+        for notebook in ("10_frontier", "03_prompts"):
+            left = LIMIT - (time.perf_counter() - started)
+            parameters = (FULL if full else SMALL)[notebook]
+            summary[notebook] = run(notebook, folder / notebook, left, **parameters)
     summary["seconds"] = time.perf_counter() - started
     write_json(folder / f"part-{given.part}.json", summary)
     print({name: value for name, value in summary.items() if name != "environment"})

@@ -9,13 +9,15 @@ import subprocess
 import sys
 import tomllib
 
+import joblib
 import numpy as np
 import pytest
+import torch
 
 from lmeraser_kit import Backbone, HashClusters, HierarchicalClusters, LMEraser, Recipe, RidgeEraser, Samples, Store
 from lmeraser_kit.backbones import CachedFeatures, named, pretraining
 from lmeraser_kit.backbones import backbone as backbone_module
-from lmeraser_kit.backbones.cached import key_of
+from lmeraser_kit.backbones.cached import key_of, processes
 from lmeraser_kit.data import inputs
 from lmeraser_kit.experiments import runs as kit_runs
 from lmeraser_kit.experiments.results import write_json
@@ -182,6 +184,11 @@ def test_planning_leaves_a_fitted_eraser_as_it_is(make_eraser, private, split):
 
 
 # --- a backbone that was trained here
+
+
+def test_a_gpu_is_asked_by_one_process():
+    chosen = [processes(torch.device(kind), n) for kind in ("cpu", "cuda", "mps") for n in (1, 5)]
+    assert chosen == [1, joblib.cpu_count(), 1, 1, 1, 1]
 
 
 def test_features_are_computed_once_and_go_with_their_image(backbone, split, private, tmp_path, monkeypatch):

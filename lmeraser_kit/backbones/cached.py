@@ -87,7 +87,7 @@ class CachedFeatures(Backbone):
             compute(images[part], threads, False, None, layers, called)
             for part, called in zip(parts, names, strict=True)
         )
-        computed = joblib.Parallel(joblib.cpu_count() if len(parts) > 1 else 1, return_as="generator")(calls)
+        computed = joblib.Parallel(processes(self.device, len(parts)), return_as="generator")(calls)
         bar = progress(computed, total=len(parts), desc="features", unit=f"{TOGETHER} images", disable=len(parts) < 2)
         for part, features in zip(parts, bar, strict=True):
             self._keep([keys[i] for i in part], features, folder)
@@ -135,6 +135,11 @@ class CachedFeatures(Backbone):
             path = folder / f"{digest(*(key[2] for key in keys))[:24]}.safetensors"
             write_weights(path, {"pixels": torch.from_numpy(hashes), "rows": torch.from_numpy(features)}, {})
             self.files.add(path)
+
+
+def processes(device: torch.device, n_parts: int) -> int:
+    """How many processes compute features: one a core; on a GPU one, for each of them would start the device anew."""
+    return joblib.cpu_count() if device.type == "cpu" and n_parts > 1 else 1
 
 
 def key_of(image: np.ndarray) -> bytes:
