@@ -32,7 +32,7 @@ from lmeraser_kit.learners import ExactSums
 PROJECT = Path(__file__).resolve().parent.parent
 LIMIT = 480  # seconds of a part
 TESTS = ("exactness", "exact_sums", "bound", "leaks", "backbone", "peers", "saving")
-SUMS, PROMPTED = ["layered ridge head", "corrected ridge head"], ["lmeraser", "cluster heads", "lmeraser from public"]
+SUMS, PROMPTED = ["layered ridge head", "corrected ridge head"], ["lmeraser", "cluster heads"]
 CIFAR10 = {"dataset": "cifar10/paper", "backbone": "tf_efficientnet_lite0@224"}
 FULL = {
     "10_frontier": CIFAR10 | {"methods": SUMS, "sweep": [194], "n_requests": 50, "batches": [100], "n_check": 200},
