@@ -9,7 +9,7 @@ BIN := $(VENV)/bin
 READY := $(VENV)/ready
 
 .DEFAULT_GOAL := help
-.PHONY: help reproduce agree reference tolerance plan test kill-test bench gpu stand-ins lab lint docs clean lock
+.PHONY: help reproduce agree reference tolerance plan test kill-test bench gpu stand-ins lessons student-copy lab lint docs clean lock
 
 help:  ## this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -67,6 +67,13 @@ stand-ins: $(READY)  ## run the paper's profile on tiny stand-ins for its datase
 	$(BIN)/python tests/stand_ins.py $(VENV)/stand-ins
 	LMERASER_DATA=$(CURDIR)/$(VENV)/stand-ins LMERASER_STAND_INS=1 \
 		$(MAKE) reproduce PROFILE=paper NAME=stand-ins SET='$(STAND_IN_SET)'
+
+lessons: $(READY)  ## make the lessons from their solutions
+	$(BIN)/python -m lmeraser_kit.lab.handout
+
+student-copy: $(READY)  ## the lessons without solutions, to give away: DIR=~/course
+	@test -n "$(DIR)" || { echo "Say where: make student-copy DIR=~/course" >&2; exit 2; }
+	$(BIN)/python -m lmeraser_kit.lab.handout $(DIR)
 
 lab: $(READY)  ## open JupyterLab on the notebooks
 	$(BIN)/jupyter lab notebooks

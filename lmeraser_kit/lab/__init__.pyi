@@ -1,0 +1,2 @@
+from .exercises import check as check
+from .exercises import compare as compare

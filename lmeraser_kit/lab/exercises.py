@@ -1,0 +1,55 @@
+"""Exercises of the lessons: a check says what is wrong and what to try, and lets the notebook go on.
+
+A lesson calls `check("2.1", answer)`, which asks `exercise_1` of `lesson_2`. With the environment variable
+LMERASER_STRICT=1 a wrong answer raises, for an autograder. Solutions are in notebooks/lessons/solutions.
+"""
+
+from __future__ import annotations
+
+import os
+from importlib import import_module
+
+STRICT = "LMERASER_STRICT"
+MISSING = "not answered yet: write your answer in the cell above, and run both cells."
+
+
+def check(exercise: str, *answers: object) -> None:
+    """Print whether an answer is right; if it is not, what is wrong with it.
+
+    Args:
+        exercise: Lesson and number, such as "2.1".
+        answers: What the exercise asks for: numbers, arrays, or functions. None and `...` are no answer yet.
+
+    Raises:
+        ValueError: If there is no such exercise.
+        AssertionError: If LMERASER_STRICT is set, and the answer is wrong or missing.
+    """
+    lesson, _, number = exercise.partition(".")
+    try:
+        find_fault = getattr(import_module(f"lmeraser_kit.lab.lesson_{lesson}"), f"exercise_{number}")
+    except (ImportError, AttributeError):
+        raise ValueError(f"there is no exercise {exercise!r}; one such as '2.1' was expected") from None
+    if not answers or any(answer is None or answer is ... for answer in answers):
+        fault = MISSING
+    else:
+        try:
+            fault = find_fault(*answers)
+        except Exception as error:  # a student's function may do anything
+            fault = f"your answer raised {type(error).__name__}: {error}"
+    print(f"Exercise {exercise}: {fault or 'right.'}")
+    if fault and os.environ.get(STRICT):
+        raise AssertionError(f"Exercise {exercise}: {fault}")
+
+
+def compare(guess: float | str | None, answer: float | str, what: str) -> None:
+    """Print what was guessed beside what it is. A number is rounded to three digits.
+
+    Args:
+        guess: What the reader wrote down; None if nothing.
+        answer: What was computed.
+        what: What was asked for, with its unit, such as "points that change side".
+    """
+    is_number = isinstance(answer, (int, float)) or hasattr(answer, "dtype")
+    answered = f"{float(answer):.3g}" if is_number else str(answer)
+    guessed = "You made no guess" if guess is None or guess is ... else f"You guessed {guess}"
+    print(f"{what}: {answered}. {guessed}.")
