@@ -234,9 +234,7 @@ def main(arguments: list[str] | None = None) -> int:
     shown = table.assign(run=names.str.ljust(names.str.len().max())).drop(columns="what")
     print("\n" + shown.to_string(index=False, float_format="{:,.1f}".format, justify="left"))
     minutes = max(table["minutes"].sum() / options.cores, table["minutes"].max())
-    print(
-        f"\n{len(table)} runs, {options.cores} at a time: about {minutes / 60:,.1f} hours ({minutes:,.0f} minutes) here,"
-    )
+    print(f"\n{len(table)} runs, {options.cores} at a time: about {minutes / 60:,.1f} hours ({minutes:,.0f} min) here,")
     print("within a factor of two or so;", end=" ")
     print(f"weights and a batch take up to {table['GiB'].max():.1f} GiB a run, besides the samples. Runs that are done")
     print("already, and backbones that were trained before, are not done again.")
