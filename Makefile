@@ -88,7 +88,7 @@ docs: $(READY)  ## build the documents into docs/_build/html; warnings are error
 	$(BIN)/sphinx-build --quiet --fail-on-warning --keep-going -b html docs docs/_build/html
 	@echo "docs/_build/html/index.html"
 
-clean:  ## remove runs, trained backbones and caches; the environment and committed results stay
+clean:  ## remove trained backbones, caches and lab runs; the environment and results of other runs stay
 	rm -rf data/backbones data/features data/shadows data/decoded results/lab results/tiny results/stand-ins docs/_build .snakemake .pytest_cache .ruff_cache .hypothesis
 	find . -name __pycache__ -not -path './$(VENV)/*' -prune -exec rm -rf {} +
 

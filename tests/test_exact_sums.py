@@ -290,3 +290,14 @@ def test_a_store_makes_damaged_sums_and_rows_anew(where, backbone, private, tmp_
         assert store.eraser.state_hash() == expected == store.verify().state_hash
         store.forget(private.uids[0])
         assert store.eraser.state_hash() == eraser.fit(private[1:20]).state_hash()
+
+
+def test_sums_alone_speak_of_no_cluster(backbone, split, private):
+    alone = RidgeEraser(backbone, verbose=False).fit(private, public=split.public)
+    receipt = alone.forget(private.uids[0])
+    assert receipt.summed and "sums changed, rows of 1 of" in str(receipt) and "learnt" not in str(receipt)
+    assert alone.plan(private, split.public) == dict.fromkeys(range(len(private)), 1)
+    corrected = RidgeEraser(backbone, clusters=HierarchicalClusters(3), verbose=False).fit(private, public=split.public)
+    receipt = corrected.forget(private.uids[0])
+    assert not receipt.summed and "1 of 3 clusters learnt" in str(receipt)
+    assert len(corrected.plan(private, split.public)) == 3

@@ -15,8 +15,9 @@ import yaml
 from nbformat.v4 import new_code_cell, new_notebook
 from papermill.exceptions import PapermillExecutionError
 
-from lmeraser_kit.data import inputs
-from lmeraser_kit.experiments import results, runs
+from lmeraser_kit.backbones import VITS
+from lmeraser_kit.data import datasets, inputs
+from lmeraser_kit.experiments import reproduce, results, runs
 from lmeraser_kit.experiments.report import write_report
 
 LOOK_UP = "from lmeraser_kit.experiments import results\n"
@@ -217,3 +218,21 @@ def test_a_manifest_names_every_file_that_was_read(tmp_path, monkeypatch):
     assert runs.stale(tmp_path, {("reads", "only"): {}}) == {}
     np.savez(tmp_path / "mine.npz", x=np.ones(3))
     assert runs.stale(tmp_path, {("reads", "only"): {}}) == {("reads", "only"): "mine.npz"}
+
+
+def test_absent_data_stop_a_batch_before_it_starts(tmp_path, monkeypatch):
+    assert set(inputs.TRAINED_HERE) == set(VITS)
+    runs = {
+        ("10_frontier", "a"): {"dataset": "cifar10/paper", "backbone": "tf_efficientnet_lite0@96"},
+        ("02_clusters", "b"): {"dataset": "digits", "backbone": "small-vit"},
+        ("09_speed", "c"): {"backbone": "vit_base_patch16_224"},  # random weights
+    }
+    assert inputs.absent_inputs(runs.values(), tmp_path) == (["cifar10"], ["tf_efficientnet_lite0"])
+    (tmp_path / "weights").mkdir()
+    (tmp_path / "weights" / "tf_efficientnet_lite0.safetensors").write_bytes(b"")
+    assert inputs.absent_inputs(runs.values(), tmp_path) == (["cifar10"], [])
+    asked = []
+    monkeypatch.setattr(reproduce, "absent_inputs", lambda plan: (["cifar10", "mnist"], []))
+    monkeypatch.setattr(datasets, "load_dataset", lambda name: asked.append(name))
+    reproduce.fetch(runs)
+    assert asked == ["cifar10", "mnist"]

@@ -113,6 +113,19 @@ def test_the_store_is_the_eraser_on_disk(make_store, make_eraser, private, split
         Store.create(store.folder, eraser, private)
 
 
+def test_a_fitted_eraser_brings_nobody_back_into_a_store(make_eraser, split, private, tmp_path):
+    eraser = make_eraser().fit(private[:40], public=split.public[:120])
+    gone = private.uids[7]
+    eraser.forget(gone)
+    with pytest.raises(ValueError, match=f"39 samples, and 40 are given: '{gone}' is given and not held"):
+        Store.create(tmp_path / "store", eraser, private[:40], split.public[:120])
+    with pytest.raises(ValueError, match="is held and not given"):
+        Store.create(tmp_path / "store", eraser, eraser.state_.samples[:38], split.public[:120])
+    assert not (tmp_path / "store").exists()
+    with Store.create(tmp_path / "store", eraser, eraser.state_.samples, split.public[:120]) as store:
+        assert store.eraser.state_hash() == eraser.state_hash()
+
+
 def test_a_window_touches_each_cluster_once(make_store, fresh_hash, private):
     store = make_store()
     cluster = store.eraser.state_.cluster_by_uid()

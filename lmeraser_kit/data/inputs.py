@@ -8,6 +8,7 @@ from __future__ import annotations
 import functools
 import hashlib
 import os
+from collections.abc import Iterable
 from pathlib import Path
 
 HOME = Path(__file__).parents[2]
@@ -39,6 +40,7 @@ EXPECTED = {  # where torchvision has a dataset's files, below its root
     "fashion-mnist": ("FashionMNIST/raw/",),
     "mnist": ("MNIST/raw/",),
 }
+TRAINED_HERE = ("small-vit", "cifar-vit")  # backbones without published weights: pretraining.VITS
 # The four of arXiv 2404.11056, whose code takes them from timm 0.4.9: the checkpoints that stand for those names today.
 # What it calls "1k" was pre-trained on ImageNet-22k and fine-tuned on ImageNet-1k.
 PAPER = {
@@ -90,6 +92,22 @@ def weight_files(name: str, root: Path) -> list[Path]:
         name = name.partition("@")[0]
         path = root / "weights" / f"{PAPER.get(name, name)}.safetensors"
     return [path] if path.is_file() else []
+
+
+def absent_inputs(runs: Iterable[dict], root: Path = DATA) -> tuple[list[str], list[str]]:
+    """The datasets and the backbones that runs with these parameters need, and that have no file below `root`.
+
+    Args:
+        runs: Parameters of each; `dataset` and `backbone` count.
+        root: Where data lie.
+    """
+    runs = list(runs)
+    datasets = {run["dataset"].partition("/")[0] for run in runs if "dataset" in run} & EXPECTED.keys()
+    backbones = {run["backbone"].partition("@")[0] for run in runs if {"backbone", "dataset"} <= run.keys()}
+    return (
+        sorted(name for name in datasets if not data_files(name, root)),
+        sorted(name for name in backbones - set(TRAINED_HERE) if not weight_files(name, root)),
+    )
 
 
 def input_digests(parameters: dict, root: Path = DATA) -> dict[str, str]:

@@ -193,7 +193,9 @@ def caveats(root: Path | str, reference: Path | str) -> list[str]:
 def report(root: Path | str, profile: str) -> tuple[list[TableAgreement], list[str]]:
     """Compare a run with its profile's reference, keep the result as `agreement.json`, and say it in lines of text."""
     if not any(Path(root).glob("tables/*.csv")):
-        raise ValueError(f"there are no tables in {root}: make reproduce PROFILE={profile} makes them")
+        raise ValueError(
+            f"there are no tables in {root}: make reproduce PROFILE={profile} NAME={Path(root).name} makes them"
+        )
     if not (REFERENCE / profile).is_dir():
         return [], [f"No reference is committed for the profile {profile!r}: there is nothing to compare with."]
     tables, why = compare(root, profile), caveats(root, REFERENCE / profile)

@@ -27,6 +27,7 @@ from lmeraser_kit.backbones import VITS, untrained
 from lmeraser_kit.baselines.approximate import APPROXIMATE
 from lmeraser_kit.baselines.methods import FRONTIER, UNDIVIDED
 from lmeraser_kit.data.datasets import PAPER_SHARE, PUBLIC_BELOW, load_dataset
+from lmeraser_kit.data.inputs import DATA, absent_inputs
 from lmeraser_kit.experiments import runs
 from lmeraser_kit.experiments.results import NOTEBOOKS, profile_file
 from lmeraser_kit.ground.determinism import exact_arithmetic, native_precisions, progress
@@ -223,20 +224,22 @@ def main(arguments: list[str] | None = None) -> int:
         print(f"--cores (CORES=) is {options.cores}, expected at least 1", file=sys.stderr)
         return 2
     try:
-        table = estimate(runs.changed(yaml.safe_load(file.read_text()), yaml.safe_load(options.set) or {}))
+        config = runs.changed(yaml.safe_load(file.read_text()), yaml.safe_load(options.set) or {})
+        planned, table = runs.plan(config), estimate(config)
     except (ValueError, yaml.YAMLError) as error:
         print(f"{options.profile}: {error}", file=sys.stderr)
         return 2
+    datasets, backbones = absent_inputs(planned.values())
     names = pd.Series([what if len(what) < 80 else f"{what[:76]} ..." for what in table["what"]])
     shown = table.assign(run=names.str.ljust(names.str.len().max())).drop(columns="what")
     print("\n" + shown.to_string(index=False, float_format="{:,.1f}".format, justify="left"))
     minutes = max(table["minutes"].sum() / options.cores, table["minutes"].max())
-    print(
-        f"\n{len(table)} runs, {options.cores} at a time: about {minutes / 60:.1f} hours ({minutes:.0f} minutes) here,"
-    )
+    print(f"\n{len(table)} runs, {options.cores} at a time: about {minutes / 60:,.1f} hours ({minutes:,.0f} min) here,")
     print("within a factor of two or so;", end=" ")
     print(f"weights and a batch take up to {table['GiB'].max():.1f} GiB a run, besides the samples. Runs that are done")
     print("already, and backbones that were trained before, are not done again.")
+    if datasets or backbones:
+        print(f"Not in {DATA}, and needed (a network would do): {', '.join([*datasets, *backbones])}.")
     return 0
 
 

@@ -20,6 +20,7 @@ need("batch", __name__, repository=True)
 
 import yaml
 
+from lmeraser_kit.data.inputs import DATA, absent_inputs
 from lmeraser_kit.experiments import agreement, runs
 from lmeraser_kit.experiments.results import PROJECT, profile_file, run_folder
 
@@ -43,6 +44,25 @@ def planned_runs(profile: str, changes: str = "{}") -> dict[tuple[str, str], dic
         raise ValueError(f"{profile}: {error}") from error
 
 
+def fetch(plan: dict[tuple[str, str], dict]) -> None:
+    """Download the datasets and weights of a plan that are not there, once and before any run.
+
+    Raises:
+        ValueError: If one cannot be had; the message says where its files are expected.
+    """
+    datasets, backbones = absent_inputs(plan.values())
+    if not datasets and not backbones:
+        return
+    from lmeraser_kit.backbones import Backbone  # torch, which takes seconds
+    from lmeraser_kit.data.datasets import load_dataset
+
+    print(f"Not in {DATA}, to be downloaded or found elsewhere: {', '.join([*datasets, *backbones])}", flush=True)
+    for name in datasets:
+        load_dataset(name)
+    for name in backbones:
+        Backbone.from_timm(name, device="cpu")
+
+
 def reproduce(profile: str, name: str, cores: int, changes: str, lock: int) -> int:
     """Run what is missing of a profile, and say what became of it.
 
@@ -59,6 +79,7 @@ def reproduce(profile: str, name: str, cores: int, changes: str, lock: int) -> i
     plan, root = planned_runs(profile, changes), run_folder(name)
     if name == profile and (yaml.safe_load(changes) or {}):
         raise ValueError(f"SET changes the profile {profile!r}, whose runs it would replace: give NAME=mine, too")
+    fetch(plan)
     stopped, child = False, None
 
     def stop(*_) -> None:

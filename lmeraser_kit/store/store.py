@@ -34,6 +34,7 @@ from lmeraser_kit.store.files import DamagedError, StoreError, check_vacant, mak
 from lmeraser_kit.store.ledger import Ledger, lock
 from lmeraser_kit.store.parts import remade
 from lmeraser_kit.store.snapshot import StoreFolder, leaves, write_fixed
+from lmeraser_kit.unlearning.arguments import only_holding
 from lmeraser_kit.unlearning.base import BaseEraser
 from lmeraser_kit.unlearning.state import ExactnessError, State
 
@@ -67,16 +68,16 @@ class Store:
 
         Args:
             folder: A folder that does not exist, or is empty.
-            eraser: What to fit; it is left as it is.
+            eraser: What to fit; it is left as it is. If it is fitted, it must hold `private`, and nobody else.
             private: As for `LMEraser.fit`.
             public: As for `LMEraser.fit`.
 
         Raises:
             StoreError: If there is something in the folder.
-            ValueError: As for `LMEraser.fit`.
+            ValueError: As for `LMEraser.fit`; or a fitted eraser holds others: who has left would come back.
         """
         folder = checks.path("folder", folder).absolute()
-        eraser = clone(checks.instance("eraser", eraser, BaseEraser, ", such as RidgeEraser(backbone)"))
+        eraser = clone(only_holding(private, checks.instance("eraser", eraser, BaseEraser, ", such as RidgeEraser")))
         check_vacant(folder)
         private = eraser.prepare(private, public)
         if not eraser.choices().partition.exact:
@@ -283,8 +284,7 @@ class Store:
         eraser.state_, version, _ = self._files.read(self._files.version["name"])
         chosen = sorted(eraser.state_.models if clusters is None else clusters)
         state_hash = eraser.verify(chosen)
-        root = merkle_root(leaves(version))
-        if root != self._ledger.last.root_after:
+        if (root := merkle_root(leaves(version))) != self._ledger.last.root_after:
             raise ExactnessError("the last certificate commits to other clusters", ["root"])
         return Verification(state_hash, root, chosen, len(eraser.state_))
 

@@ -65,6 +65,26 @@ def check_unchanged(then: Mapping[str, str], now: Mapping[str, str]) -> None:
         )
 
 
+def only_holding(given: Any, eraser: Any) -> Any:
+    """The eraser; but if it is fitted, it must hold these samples and no others: who has left would come back unsaid.
+
+    Raises:
+        ValueError: If the eraser is fitted, and holds somebody else; it names one.
+    """
+    if not hasattr(eraser, "state_") or not isinstance(given, Samples):
+        return eraser
+    held, new = set(eraser.state_.samples.uids.tolist()), set(given.uids.tolist())
+    if held != new:
+        who = (
+            f"{min(new - held)!r} is given and not held" if new - held else f"{min(held - new)!r} is held and not given"
+        )
+        raise ValueError(
+            f"the eraser is fitted on {len(held)} samples, and {len(new)} are given: {who} (forgotten, or never "
+            "added). Give the samples that it holds, eraser.state_.samples, or an eraser that is not fitted"
+        )
+    return eraser
+
+
 def check_joining(
     joining: Samples, held: Container[str], like: Samples, n_classes: int, public: Samples | None
 ) -> Samples:

@@ -83,10 +83,12 @@ class BaseEraser(BaseEstimator, ABC):
     def plan(self, private: Samples, public: Samples | None = None) -> dict[int, int]:
         """How many samples each cluster would have, by its number; nothing is learnt. Raises ValueError as `fit`.
 
-        `evaluation.costs.cost_factors` and `expected_request_cost` say what that will cost.
+        `evaluation.costs.cost_factors` and `expected_request_cost` say what that costs. Of exact sums alone: ones.
         """
         planner = clone(self)  # a fitted model stays as it is
         private = planner.prepare(private, public)
+        if self.choices().sums_alone:
+            return dict.fromkeys(range(len(private)), 1)
         routing, members, _ = planner.rebuild().route(empty_state(private), {}, private)
         warn_if_uneven(members, routing)
         return {k: len(members[k]) for k in sorted(members)}
@@ -294,5 +296,5 @@ class BaseEraser(BaseEstimator, ABC):
         after: dict[str, Any] = {"hash_after": self.state_hash(), "clusters_after": self.state_.digests()}
         after |= {"clusters_removed": sorted(before["clusters_before"].keys() - self.state_.digests().keys())}
         after |= {"n_samples": len(self.state_), "cost_factor": self.choices().cost_factor(self.state_)}
-        about = before | after | vars(successor.work)
+        about = before | after | vars(successor.work) | {"summed": self.choices().sums_alone}
         return Receipt(action=action, n_requested=n_requested, seconds=time.perf_counter() - started, **about)

@@ -211,6 +211,8 @@ class Receipt(Work):
         clusters_before: Every cluster's hash before, by number.
         clusters_after: Every cluster's hash after, by number.
         seconds: The time that the request took.
+        summed: Whether samples are held as rows of exact sums: then nobody is learnt again, and the clusters above are
+            those whose rows were written, which store rows together.
     """
 
     action: str
@@ -223,9 +225,12 @@ class Receipt(Work):
     clusters_before: dict[int, str]
     clusters_after: dict[int, str]
     seconds: float
+    summed: bool = False
 
     def __str__(self) -> str:
         learnt = f"{len(self.clusters_tuned)} of {len(self.clusters_after)} clusters learnt"
+        if self.summed:
+            learnt = f"sums changed, rows of {len(self.clusters_tuned)} of {len(self.clusters_after)} buckets written"
         held = f"{self.action} {self.n_requested}: {self.n_samples} samples held, {learnt}"
         took = f"{self.sample_gradients} sample gradients, {self.seconds:.2f} s, exact: {self.exact}"
         return f"{held}, {took}" + f", cost factor {self.cost_factor:.1f}" * (self.action == "fit")

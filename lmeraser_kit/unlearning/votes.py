@@ -59,13 +59,18 @@ class Choices:
     learner: Learner
     vote: Vote
 
+    @property
+    def sums_alone(self) -> bool:
+        """Whether nobody is ever learnt again: exact sums, without corrections."""
+        return isinstance(self.learner, SummedLearner) and not getattr(self.vote, "corrections", False)
+
     def relearnt(self, state: State) -> np.ndarray:
         """Sizes of the groups of which a request for one sample learns one again, for `evaluation.costs`.
 
         They are the clusters', and where these have a bound, clusters that a request would join. Where there are exact
         sums alone, a sample is taken back by itself: groups of one.
         """
-        if isinstance(self.learner, SummedLearner) and not getattr(self.vote, "corrections", False):
+        if self.sums_alone:
             return np.ones(len(state), dtype=np.int64)
         sizes, limited = {k: model.n_samples for k, model in state.models.items()}, bounded(state.routing)
         found = trie.relearnt(sizes, limited.n_groups, limited.bound) if limited else list(sizes.values())
