@@ -103,7 +103,9 @@ def test_solutions_pass_and_unsolved_lessons_run_and_say_what_is_missing(path, t
     nbformat.write(unsolved(path), copy)
     parameters = json.dumps(SMALL[number(path)] | {"output": str(tmp_path / "out")})
     command = [sys.executable, "-c", RUN, parameters, json.dumps([str(path), str(copy)])]
-    done = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path, env=os.environ | {"OMP_NUM_THREADS": "1"})
+    done = subprocess.run(
+        command, capture_output=True, text=True, cwd=tmp_path, env=os.environ | {"OMP_NUM_THREADS": "1"}
+    )
     assert done.returncode == 0, done.stderr[-3000:]
     solved, _, open_ones = done.stdout.partition(f"== {copy}")
     k = number(path)
@@ -154,7 +156,11 @@ def wrong_answers():
     yield "4.1", (lambda sizes: sum(sizes) / len(sizes),), "mean cluster"
     yield "4.1", (lambda sizes: sum(n * n for n in sizes) / sum(sizes),), "one too many"
     yield "4.2", (lambda sizes, m, rng: min(m, len(sizes)),), "count different clusters"
-    yield "5.1", (lambda names, n: [np.random.default_rng(i).choice(len(names), 16) for i in range(n)],), "hash of the names"
+    yield (
+        "5.1",
+        (lambda names, n: [np.random.default_rng(i).choice(len(names), 16) for i in range(n)],),
+        "hash of the names",
+    )
     yield "5.1", (lambda names, n: [np.arange(16)] * n,), "hash of the names"
     yield "5.2", (lambda members: min(members),), "a person has left"
     yield "5.2", (lambda members: repr(list(members)),), "sort them"

@@ -24,9 +24,9 @@ SOLUTIONS = PROJECT / "notebooks" / "lessons" / "solutions"
 CODE, TEXT = "# your code", "*Your answer.*"
 README = """# Machine unlearning: eight lessons
 
-Install the kit (`pip install "lmeraser-kit[lab]"`, or clone its repository and say `make .venv/ready`), and open the lessons with
-`jupyter lab`, in the order of their numbers. They need no data and no network. Exercises are at the end of each; a check below an
-exercise says what is wrong with an answer.
+Install the kit (`pip install "lmeraser-kit[lab]"`, or clone its repository and say `make .venv/ready`), and open the
+lessons with `jupyter lab`, in the order of their numbers. They need no data and no network. Exercises are at the end of
+each; a check below an exercise says what is wrong with an answer.
 """
 
 
@@ -90,8 +90,12 @@ def student_copy(folder: Path) -> list[Path]:
 
 def main(arguments: list[str] | None = None) -> int:
     """The command line."""
-    parser = argparse.ArgumentParser(prog="python -m lmeraser_kit.lab.handout", description="Lessons without solutions.")
-    parser.add_argument("folder", nargs="?", type=Path, help="where a copy to give away goes; by default notebooks/lessons")
+    parser = argparse.ArgumentParser(
+        prog="python -m lmeraser_kit.lab.handout", description="Lessons without solutions."
+    )
+    parser.add_argument(
+        "folder", nargs="?", type=Path, help="where a copy to give away goes; by default notebooks/lessons"
+    )
     folder = parser.parse_args(arguments).folder
     try:
         written = student_copy(folder) if folder else write_lessons(SOLUTIONS.parent)

@@ -31,9 +31,7 @@ def exercise_1(retrain_without: Callable, fit: Callable, points: np.ndarray, lab
     return "these are not the weights of a fit on those who stay: delete the rows at all positions, then fit."
 
 
-def exercise_2(
-    distance: Callable, model: np.ndarray, retrained: np.ndarray, grid: np.ndarray, expected: float
-) -> str:
+def exercise_2(distance: Callable, model: np.ndarray, retrained: np.ndarray, grid: np.ndarray, expected: float) -> str:
     """A share of places at which two models decide differently."""
     found = distance(model, retrained, grid)
     if found is None:

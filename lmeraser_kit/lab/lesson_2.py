@@ -21,7 +21,7 @@ def exercise_1(who_moves: Callable) -> str:
                 return "with one shard nobody can move, and your list is not empty."
             right = {uid for i, uid in enumerate(uids) if i > gone and n_shards > 1}
             if missing := right - set(found):
-                return f"with {n_shards} shards {min(missing)} moves too, when {uids[gone]} leaves: everybody behind them does."
+                return f"with {n_shards} shards {min(missing)} moves too when {uids[gone]} leaves: all behind them do."
             if extra := set(found) - right:
                 return f"{min(extra)} stays in their shard when {uids[gone]} leaves: they are before them in the list."
     return ""
@@ -40,5 +40,5 @@ def exercise_2(cost_share: Callable) -> str:
             return f"with one slice everything is learned again: expected 1, your function says {found:.3g}."
         if np.isclose(found, (r + 1) / (2 * r)):
             return "you count passes, but pass j goes over j slices: later passes cost more."
-        return f"with {r} slices {right:.4f} was expected, your function says {found:.4g}: list the passes that are repeated."
+        return f"with {r} slices it is {right:.4f}, your function says {found:.4g}: list the passes that are repeated."
     return ""

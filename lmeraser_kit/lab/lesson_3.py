@@ -50,4 +50,6 @@ def exercise_2(prompt_step: Callable) -> str:
         return "that step goes uphill: subtract the gradient."
     if (found * (1 - mask)).abs().sum() > 0:
         return "the prompt is not zero inside the frame: multiply by the mask."
-    return "" if torch.allclose(found, right) else "not the right step: prompt - rate * gradient of loss(mask * prompt)."
+    return (
+        "" if torch.allclose(found, right) else "not the right step: prompt - rate * gradient of loss(mask * prompt)."
+    )

@@ -35,7 +35,8 @@ def exercise_2(clusters_touched: Callable) -> str:
     if found is None:
         return "your function returns nothing yet: let it return a number."
     if not np.isclose(float(found), 3):
-        return f"if everybody leaves, all 3 clusters are touched, and your function says {float(found):.3g}: draw without replacement."
+        said = f"your function says {float(found):.3g}"
+        return f"if everybody leaves, all 3 clusters are touched, and {said}: draw without replacement."
     found = float(clusters_touched([20, 20, 20, 20], 4, rng))
     expected = 4 * (1 - np.prod([(60 - i) / (80 - i) for i in range(4)]))
     if np.isclose(found, 4):

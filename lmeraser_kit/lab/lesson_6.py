@@ -17,7 +17,7 @@ def exercise_1(round_rows: Callable) -> str:
         return "two things were expected, the rows and the step: return rows, step."
     rows, step = np.asarray(found[0]), float(found[1])
     if not np.isclose(step, 2 / 7):
-        return f"with 4 bits numbers go to 7, so the step is 2/7 = 0.2857 for a largest feature of 2, and yours is {step:.4g}."
+        return f"4 bits go to 7: for a largest feature of 2 the step is 2/7 = 0.2857, and yours is {step:.4g}."
     if rows.dtype != np.int64:
         return f"rows are {rows.dtype}: they must be int64, or their sums are not exact."
     if np.abs(rows).max() > 7:

@@ -31,7 +31,7 @@ def exercise_2(found_at: Callable) -> str:
     """The true positive rate at a false positive rate."""
     scores = np.r_[np.arange(10.0) + 5.5, np.arange(20.0)]  # ten members from 5.5 to 14.5, others from 0 to 19
     truth = np.arange(30) < 10
-    for share, right in ((0.0, 0.0), (0.5, 0.5), (0.25, 0.0), (0.3, 0.1), (0.95, 1.0)):
+    for share, right in ((0.0, 0.0), (0.5, 0.6), (0.25, 0.1), (0.3, 0.2), (0.95, 1.0)):
         found = found_at(scores, truth, share)
         if found is None:
             return "your function returns nothing yet: let it return a number."
@@ -39,6 +39,8 @@ def exercise_2(found_at: Callable) -> str:
         if np.isclose(found, right):
             continue
         if share == 0 and found > 0:
-            return "with a share of 0 nobody who was not in may be above the threshold: it is the largest of their scores."
-        return f"at a share of {share} it is {right}, and your function says {found:.3g}: sort the scores of those who were not in."
+            return (
+                "with a share of 0 nobody who was not in may be above the threshold: it is the largest of their scores."
+            )
+        return f"at a share of {share} it is {right}, and your function says {found:.3g}: sort the others' scores."
     return ""
