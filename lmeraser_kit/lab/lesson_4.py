@@ -11,7 +11,7 @@ from lmeraser_kit.evaluation.costs import expected_request_cost
 
 def exercise_1(expected_cost: Callable) -> str:
     """`sum(n_k^2)/N - 1`."""
-    for sizes in ([10, 10, 10, 10], [910, *[10] * 9], [1, 1, 1]):
+    for sizes in ([910, *[10] * 9], [10, 10, 10, 10], [1, 1, 1]):
         found = expected_cost(sizes)
         if found is None:
             return "your function returns nothing yet: let it return a number."
