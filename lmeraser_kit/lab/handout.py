@@ -14,6 +14,10 @@ import shutil
 import sys
 from pathlib import Path
 
+from lmeraser_kit.experiments.extras import need
+
+need("class", __name__, repository=True)
+
 import nbformat
 from nbformat import NotebookNode
 from nbgrader.preprocessors import ClearOutput, ClearSolutions
