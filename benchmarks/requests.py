@@ -23,6 +23,7 @@ import numpy as np
 import pandas as pd
 from matplotlib import pyplot as plt
 from matplotlib.figure import Figure
+from sklearn.base import clone
 from sklearn.linear_model import Ridge
 from threadpoolctl import threadpool_limits
 
@@ -103,7 +104,7 @@ def measured(eraser: RidgeEraser, private: Samples, public: Samples, asked: Samp
         if len(private) <= 100_000:
             row |= {"seconds_save": timed(eraser.save, Path(folder) / "eraser")[0]}
             row |= {"seconds_verify": timed(eraser.verify)[0]}
-            with Store.create(Path(folder) / "store", eraser, private, public) as store:
+            with Store.create(Path(folder) / "store", clone(eraser), private, public) as store:
                 commits = [timed(store.forget, private.uids[who])[0] for who in leaving[:5].tolist()]
             row |= {"seconds_store_forget": np.median(commits)}
     kept = sum(a.nbytes for model in eraser.state_.models.values() for a in model.arrays.values())

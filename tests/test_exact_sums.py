@@ -11,6 +11,7 @@ from typing import ClassVar
 
 import numpy as np
 import pytest
+from sklearn.base import clone
 from threadpoolctl import threadpool_info, threadpool_limits
 
 from lmeraser_kit import (
@@ -123,7 +124,7 @@ def test_random_requests_then_a_fresh_fit(backbone, private, split, tmp_path):
     assert eraser.state_hash() == fresh.state_hash()
     np.testing.assert_array_equal(eraser.head(), fresh.head())
     eraser.verify()
-    with Store.create(tmp_path / "store", eraser, private[:60], split.public) as store:
+    with Store.create(tmp_path / "store", clone(eraser), private[:60], split.public) as store:
         store.forget(sorted(set(private.uids[:60].tolist()) - held))
         assert store.eraser.state_hash() != fresh.state_hash()
         store.add(private[private.positions(sorted(held - set(private.uids[:60].tolist())))])

@@ -76,9 +76,9 @@ class Store:
             StoreError: If there is something in the folder.
             ValueError: As for `LMEraser.fit`; or a fitted eraser holds others: who has left would come back.
         """
-        folder = checks.path("folder", folder).absolute()
-        eraser = clone(only_holding(private, checks.instance("eraser", eraser, BaseEraser, ", such as RidgeEraser")))
-        check_vacant(folder)
+        checks.instance("eraser", eraser, BaseEraser, ", such as RidgeEraser(backbone)")
+        check_vacant(folder := checks.path("folder", folder).absolute())
+        eraser = clone(only_holding(private, eraser))
         private = eraser.prepare(private, public)
         if not eraser.choices().partition.exact:
             warnings.warn("this partition keeps prototypes of samples that leave: it does not forget", stacklevel=2)
