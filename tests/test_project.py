@@ -65,7 +65,7 @@ def test_the_extras_do_not_overlap_and_all_is_all_of_them():
     asked = requirements()
     (everything,) = asked.pop("all").values()
     assert everything.name == "lmeraser-kit" and everything.extras == asked.keys() - {"core"}
-    assert asked.keys() == {"core", "lab", "batch", "docs", "dev"}
+    assert asked.keys() == {"core", "lab", "batch", "class", "docs", "dev"}
     assert sum(map(len, asked.values())) == len(declared())
 
 
@@ -171,7 +171,8 @@ def test_notebooks_are_stripped_parameterised_and_short(path):
     found = papermill.inspect_notebook(str(path))
     assert len(found) == len(lines) and all(about["help"] for about in found.values())
     lengths = sorted(len(cell.source.splitlines()) for cell in code[1:])
-    assert lengths[len(lengths) // 2] <= 8 and lengths[-1] <= 20
+    median, most = (10, 15) if "lessons" in path.parts else (8, 20)  # lessons build things by hand
+    assert lengths[len(lengths) // 2] <= median and lengths[-1] <= most
 
 
 @pytest.mark.committed

@@ -16,7 +16,8 @@ from pathlib import Path
 
 from lmeraser_kit.experiments.extras import need
 
-need("class", __name__, repository=True)
+need("batch", __name__, repository=True)
+need("class", __name__)
 
 import nbformat
 from nbformat import NotebookNode
