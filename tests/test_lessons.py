@@ -11,6 +11,7 @@ import nbformat
 import numpy as np
 import pytest
 import torch
+from nbgrader.nbgraderformat import MetadataValidator as ValidateAll
 
 from lmeraser_kit.lab import check, compare
 from lmeraser_kit.lab.handout import SOLUTIONS, student_copy, unsolved, write_lessons
@@ -86,6 +87,15 @@ def test_lessons_are_made_from_their_solutions(tmp_path):
         assert "SOLUTION" not in path.read_text() and all(not cell.get("outputs") for cell in notebook.cells)
         for link in re.findall(r"\]\(([^)#]+)\)", "\n".join(texts(notebook, "markdown"))):
             assert link.startswith("http") or (SOLUTIONS.parent / link).exists(), link
+
+
+@pytest.mark.committed
+@pytest.mark.parametrize("path", LESSONS, ids=lambda path: path.stem)
+def test_nbgrader_reads_a_lesson(path):
+    notebook = nbformat.read(path, as_version=4)
+    ValidateAll().validate_nb(notebook)
+    marked = [cell.metadata.nbgrader for cell in notebook.cells if "nbgrader" in cell.metadata]
+    assert sum(mark.get("points", 0) for mark in marked) == 5 and len(marked) == 5
 
 
 def test_a_copy_to_give_away_has_no_solution_and_overwrites_nothing(tmp_path):
