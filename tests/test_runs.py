@@ -231,6 +231,8 @@ def test_absent_data_stop_a_batch_before_it_starts(tmp_path, monkeypatch):
     (tmp_path / "weights").mkdir()
     (tmp_path / "weights" / "tf_efficientnet_lite0.safetensors").write_bytes(b"")
     assert inputs.absent_inputs(runs.values(), tmp_path) == (["cifar10"], [])
+    monkeypatch.setattr(inputs, "installed", lambda group: {"theirs": None} if group == "backbones" else {})
+    assert inputs.absent_inputs([{"dataset": "digits", "backbone": "theirs@64"}], tmp_path) == ([], [])
     asked = []
     monkeypatch.setattr(reproduce, "absent_inputs", lambda plan: (["cifar10", "mnist"], []))
     monkeypatch.setattr(datasets, "load_dataset", lambda name: asked.append(name))

@@ -11,6 +11,8 @@ import os
 from collections.abc import Iterable
 from pathlib import Path
 
+from lmeraser_kit.ground.plugins import installed
+
 HOME = Path(__file__).parents[2]
 REPOSITORY = (
     HOME if (HOME / "workflow" / "Snakefile").is_file() else None
@@ -104,9 +106,10 @@ def absent_inputs(runs: Iterable[dict], root: Path = DATA) -> tuple[list[str], l
     runs = list(runs)
     datasets = {run["dataset"].partition("/")[0] for run in runs if "dataset" in run} & EXPECTED.keys()
     backbones = {run["backbone"].partition("@")[0] for run in runs if {"backbone", "dataset"} <= run.keys()}
+    known = {*TRAINED_HERE, *installed("backbones")}  # an installed package brings its own
     return (
         sorted(name for name in datasets if not data_files(name, root)),
-        sorted(name for name in backbones - set(TRAINED_HERE) if not weight_files(name, root)),
+        sorted(name for name in backbones - known if not weight_files(name, root)),
     )
 
 
