@@ -6,11 +6,36 @@ LMERASER_STRICT=1 a wrong answer raises, for an autograder. Solutions are in not
 
 from __future__ import annotations
 
+import functools
 import os
+import traceback
+from collections.abc import Callable
 from importlib import import_module
 
 STRICT = "LMERASER_STRICT"
 MISSING = "not answered yet: write your answer in the cell above, and run both cells."
+
+
+class UnusableAnswerError(Exception):
+    """A student's function raised, or returned nothing; the text says so to the student."""
+
+
+def usable(function: Callable) -> Callable:
+    """The function, which raises UnusableAnswerError where it would raise anything else or return None."""
+
+    @functools.wraps(function)
+    def call(*arguments: object) -> object:
+        try:
+            found = function(*arguments)
+        except Exception as error:  # a student's function may do anything
+            lines = [frame.line for frame in traceback.extract_tb(error.__traceback__)[1:2] if frame.line]
+            where = f", in the line: {lines[0]}" if lines else ""
+            raise UnusableAnswerError(f"your function raised {type(error).__name__}: {error}{where}") from error
+        if found is None:
+            raise UnusableAnswerError("your function returns nothing yet: end it with a return.")
+        return found
+
+    return call
 
 
 def check(exercise: str, *answers: object) -> None:
@@ -18,7 +43,8 @@ def check(exercise: str, *answers: object) -> None:
 
     Args:
         exercise: Lesson and number, such as "2.1".
-        answers: What the exercise asks for: numbers, arrays, or functions. None and `...` are no answer yet.
+        answers: What the exercise asks for, a number, an array, or a function, and then what its check needs. None
+            and `...` are no answer yet.
 
     Raises:
         ValueError: If there is no such exercise.
@@ -32,10 +58,15 @@ def check(exercise: str, *answers: object) -> None:
     if not answers or any(answer is None or answer is ... for answer in answers):
         fault = MISSING
     else:
+        answer, *others = answers
         try:
-            fault = find_fault(*answers)
-        except Exception as error:  # a student's function may do anything
-            fault = f"your answer raised {type(error).__name__}: {error}"
+            fault = find_fault(usable(answer) if callable(answer) else answer, *others)
+        except UnusableAnswerError as error:
+            fault = str(error)
+        except Exception as error:  # what it returns may be anything
+            fault = (
+                f"your answer is not of the kind that was asked for; its check raised {type(error).__name__}: {error}"
+            )
     print(f"Exercise {exercise}: {fault or 'right.'}")
     if fault and os.environ.get(STRICT):
         raise AssertionError(f"Exercise {exercise}: {fault}")

@@ -13,8 +13,6 @@ def exercise_1(who_moves: Callable) -> str:
     for n_shards in (1, 3, 5):
         for gone in (0, 4, 11):
             found = who_moves(list(uids), uids[gone], n_shards)
-            if found is None:
-                return "your function returns nothing yet: let it return a list of uids."
             if uids[gone] in list(found):
                 return "the person who leaves is in no shard afterwards: leave them out."
             if n_shards == 1 and list(found):
@@ -31,8 +29,6 @@ def exercise_2(cost_share: Callable) -> str:
     """`2/3 + 1/(3R)`, Bourtoule et al. (2021), Section V."""
     for r in (1, 2, 3, 10):
         found = cost_share(r)
-        if found is None:
-            return "your function returns nothing yet: let it return a number."
         found, right = float(found), 2 / 3 + 1 / (3 * r)
         if np.isclose(found, right):
             continue

@@ -11,8 +11,6 @@ def exercise_1(frame_values: Callable) -> str:
     """`C (S^2 - (S - 2 w)^2)`."""
     for size, width, channels in ((16, 2, 3), (224, 30, 3), (8, 1, 1), (8, 4, 1)):
         found = frame_values(size, width, channels)
-        if found is None:
-            return "your function returns nothing yet: let it return a number."
         right = channels * (size**2 - (size - 2 * width) ** 2)
         if found == right:
             continue
@@ -37,8 +35,6 @@ def exercise_2(prompt_step: Callable) -> str:
 
     start = mask.clone()
     found = prompt_step(start, mask, loss, 0.25)
-    if found is None:
-        return "your function returns nothing yet: let it return the new prompt."
     if not torch.equal(start, mask) or start.requires_grad:
         return "your function changes the prompt that it is given: work on a copy (clone)."
     right = mask * (start - 0.25 * 2 * (mask * start - target))

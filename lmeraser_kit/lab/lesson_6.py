@@ -11,8 +11,6 @@ def exercise_1(round_rows: Callable) -> str:
     """Features as whole numbers of steps."""
     features = np.array([[0.0, 1.0, -2.0], [0.26, 5.0, -9.0]])
     found = round_rows(features, 2.0, 4)
-    if found is None:
-        return "your function returns nothing yet: let it return the rows and the step."
     if not isinstance(found, tuple) or len(found) != 2:
         return "two things were expected, the rows and the step: return rows, step."
     rows, step = np.asarray(found[0]), float(found[1])
@@ -34,8 +32,6 @@ def exercise_2(combined_head: Callable) -> str:
     rows, labels, step = rng.integers(-50, 50, (60, 4)), np.eye(3, dtype=np.int64)[rng.integers(0, 3, 60)], 0.1
     parts = [(q.T @ q, q.T @ t) for q, t in ((rows[:25], labels[:25]), (rows[25:], labels[25:]))]
     found = combined_head(*parts, step, 2.0)
-    if found is None:
-        return "your function returns nothing yet: let it return the weights."
     x, found = step * rows, np.asarray(found)
     right = np.linalg.solve(x.T @ x + 2.0 * np.eye(4), x.T @ labels)
     if found.shape != right.shape:

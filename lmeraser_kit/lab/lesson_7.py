@@ -12,8 +12,6 @@ def exercise_1(auc_by_pairs: Callable) -> str:
     truth = np.array([True, True, True, False, False])
     for scores, right in (([3.0, 4, 5, 1, 2], 1.0), ([1.0, 2, 3, 4, 5], 0.0), ([3.0, 1, 2, 2, 0], 0.75)):
         found = auc_by_pairs(np.array(scores), truth)
-        if found is None:
-            return "your function returns nothing yet: let it return a number."
         found = float(found)
         if np.isclose(found, right):
             continue
@@ -33,8 +31,6 @@ def exercise_2(found_at: Callable) -> str:
     truth = np.arange(30) < 10
     for share, right in ((0.0, 0.0), (0.5, 0.6), (0.25, 0.1), (0.3, 0.2), (0.95, 1.0)):
         found = found_at(scores, truth, share)
-        if found is None:
-            return "your function returns nothing yet: let it return a number."
         found = float(found)
         if np.isclose(found, right):
             continue

@@ -21,8 +21,6 @@ def exercise_1(direction: Callable) -> str:
     for seed in range(3):
         a, before, after, image = deletion(seed, 1)
         found = direction(a, before, after)
-        if found is None:
-            return "your function returns nothing yet: let it return a vector."
         found = np.asarray(found)
         if found.shape != image.shape:
             return f"a vector of {len(image)} numbers was expected, and yours has the shape {found.shape}."
@@ -45,8 +43,6 @@ def exercise_2(label_of: Callable) -> str:
     for label in (0, 1, 2, 1):
         a, before, after, image = deletion(10 + label, label)
         found = label_of(a, before, after, 3 * image)
-        if found is None:
-            return "your function returns nothing yet: let it return a class."
         if np.size(found) != 1:
             return f"one class was expected, and your function returns {np.size(found)} numbers."
         if int(found) == label:
