@@ -12,8 +12,6 @@ def exercise_1(retrain_without: Callable, fit: Callable, points: np.ndarray, lab
     seen = points.copy(), labels.copy()
     forget = np.array([3, 7, len(points) - 1])
     found = retrain_without(points, labels, forget)
-    if found is None:
-        return "your function returns nothing yet: let it return the weights."
     if not (np.array_equal(points, seen[0]) and np.array_equal(labels, seen[1])):
         return "your function changes the data that it is given: work on a copy, or select rows."
     stay = np.setdiff1d(np.arange(len(points)), forget)
@@ -28,14 +26,14 @@ def exercise_1(retrain_without: Callable, fit: Callable, points: np.ndarray, lab
         return ""
     if np.allclose(found, right):
         return "nearly, but not to the bit: keep those who stay in their order, and fit from the start."
-    return "these are not the weights of a fit on those who stay: delete the rows at all positions, then fit."
+    return (
+        "not the weights of a fit on those who stay: forget has positions, it is no mask; delete these rows, then fit."
+    )
 
 
 def exercise_2(distance: Callable, model: np.ndarray, retrained: np.ndarray, grid: np.ndarray, expected: float) -> str:
     """A share of places at which two models decide differently."""
     found = distance(model, retrained, grid)
-    if found is None:
-        return "your function returns nothing yet: let it return a number."
     if np.size(found) != 1:
         return f"your function returns {np.size(found)} numbers, expected one: take the mean."
     found = float(found)
