@@ -3,13 +3,14 @@ PROFILE ?= quick
 CORES ?= $(shell nproc)
 NAME ?= $(PROFILE)
 SET ?= {}
+PORT ?= 8866
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/ready
 
 .DEFAULT_GOAL := help
-.PHONY: help reproduce agree reference tolerance plan test kill-test bench gpu stand-ins lessons student-copy lab lint docs clean lock
+.PHONY: help reproduce agree reference tolerance plan test kill-test bench gpu stand-ins lessons student-copy class lab lint docs clean lock
 
 help:  ## this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -74,6 +75,9 @@ lessons: $(READY)  ## make the lessons from their solutions
 student-copy: $(READY)  ## the lessons without solutions, to give away: DIR=~/course
 	@test -n "$(DIR)" || { echo "Say where: make student-copy DIR=~/course" >&2; exit 2; }
 	$(BIN)/python -m lmeraser_kit.lab.handout $(DIR)
+
+class: $(READY)  ## open the page "press Forget" in a browser (PORT=8866)
+	@$(BIN)/python -m lmeraser_kit.lab --port $(PORT)
 
 lab: $(READY)  ## open JupyterLab on the notebooks
 	$(BIN)/jupyter lab notebooks

@@ -19,7 +19,7 @@ MODULES = {  # extra -> what its packages in pyproject.toml are imported as
         "tabulate",
         "snakemake",
     ),
-    "class": ("nbgrader",),
+    "class": ("nbgrader", "voila", "ipywidgets"),
 }
 
 

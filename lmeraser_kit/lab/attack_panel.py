@@ -1,0 +1,117 @@
+"""Step 3 of the page "press Forget": the membership score of one image, in this model and in reference models."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from typing import TYPE_CHECKING
+
+import ipywidgets as w
+import numpy as np
+
+from lmeraser_kit.evaluation.attacks import lira_online
+from lmeraser_kit.lab import pictures
+
+if TYPE_CHECKING:
+    from lmeraser_kit.lab.page import Page
+
+LEAST = 8  # reference models, for half of them to have a spread
+GUESSES = ("among models trained with it", "among models without it", "one cannot tell")
+
+
+class AttackPanel:
+    """Was this image in the training set? Before the request, and after."""
+
+    def __init__(self, page: Page):
+        self.page = page
+        self.making: subprocess.Popen | None = None
+        self.who = w.Dropdown(description="Image", layout={"width": "420px"})
+        self.guess = w.RadioButtons(
+            options=GUESSES,
+            value=None,
+            description="Where will its score lie after it has been forgotten?",
+            style={"description_width": "initial"},
+            layout={"width": "max-content"},
+        )
+        self.show = page.button("Attack", self.attack, width="180px")
+        self.show.button_style = "primary"
+        self.make = page.button("Make the others (minutes, in the background)", self.start_making)
+        self.ready, self.verdict, self.result = w.HTML(), w.HTML(), w.HTML()
+        left = w.VBox([self.ready, self.who, self.guess, self.show, self.make, self.verdict])
+        left.layout = w.Layout(width="560px", align_items="flex-start")
+        self.widget = w.HBox([left, w.VBox([self.result], layout={"width": "660px"})], layout={"flex_flow": "row wrap"})
+        self.who.observe(page.guarded(self.clear), "value")
+
+    def clear(self) -> None:
+        """No scores are shown."""
+        self.result.value = self.verdict.value = ""
+        self.guess.value = None
+
+    def start_making(self) -> None:
+        """Make the reference models in another process, which goes on when the page is closed."""
+        if self.making is None or self.making.poll() is not None:
+            command = [sys.executable, "-m", "lmeraser_kit.lab.references"]
+            self.making = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        self.page.say("Reference models are being made: go on, and come back.")
+
+    def update(self) -> None:
+        """Draw the choice of images, those forgotten last first, and how many reference models there are."""
+        page, samples = self.page, self.page.split.private
+        positions = [int(i) for i in samples.positions(page.model.gone)[::-1]]
+        positions += [i for i in (*page.chosen, page.looked) if i not in positions]
+        gone = set(page.model.gone)
+        options = [
+            (f"Image {i}, a {samples.labels[i]} ({'forgotten' if samples.uids[i] in gone else 'held'})", i)
+            for i in dict.fromkeys(positions)
+        ]
+        if tuple(self.who.options) != tuple(options):
+            value = self.who.value
+            self.who.options = options
+            self.who.value = value if value in positions else positions[0]
+        references = page.references
+        n = len(references.available(page.model.name)[0])
+        self.make.layout.display = "none" if n == references.n_models else ""
+        count = (
+            f"<b>{n} of {references.n_models}</b> reference models of this method are ready, each trained on a random"
+        )
+        self.ready.value = f"<h2>Was this image in the training set?</h2><p>{count} half of the private images.</p>"
+
+    def attack(self) -> None:
+        """Show the scores."""
+        page, model, i = self.page, self.page.model, self.who.value
+        self.update()
+        if self.guess.value is None:
+            raise ValueError("you made no guess: say first where its score will lie")
+        scores, inside = page.references.available(model.name)
+        if len(scores) < LEAST:
+            raise ValueError(f"{len(scores)} reference models are ready, expected {LEAST} at least: wait, or make them")
+        uid = str(page.split.private.uids[i])
+        marks = self.marks(uid)
+        figure, alt = pictures.distribution(scores[inside[:, i], i], scores[~inside[:, i], i], marks)
+        lira = {
+            name: lira_online(np.array([value]), scores[:, [i]], inside[:, [i]])[0] for name, value in marks.items()
+        }
+        verdicts = "".join(
+            f"<tr><th scope='row'>{name}</th><td class='n'>{marks[name]:.2f}</td><td class='n'>{value:+.2f}</td>"
+            f"<td>{'it was in' if value > 0 else 'it was not in'}</td></tr>"
+            for name, value in lira.items()
+        )
+        head = "".join(f"<th scope='col'>{name}</th>" for name in ("", "score", "log ratio", "LiRA says"))
+        said = f"<p>You guessed: <b>{self.guess.value}</b>.</p>"
+        if "after" not in marks:
+            said += "<p>It is held: forget it, and attack again.</p>"
+        note = (
+            "<p>LiRA's log ratio compares normal curves for models with it and without it. Near 0 it says little.</p>"
+        )
+        self.verdict.value = f"{said}<table><tr>{head}</tr>{verdicts}</table>{note}"
+        self.result.value = pictures.shown(figure, alt)
+        page.say("; ".join(f"{name}: score {value:.1f}" for name, value in marks.items()) + ".")
+
+    def marks(self, uid: str) -> dict[str, float]:
+        """The image's score in this model: now, or before and after it was forgotten."""
+        model = self.page.model
+        for outcome in reversed(model.outcomes):
+            if uid in outcome.before:
+                return {"before": outcome.before[uid], "after": outcome.after[uid]}
+        sample = self.page.split.private[self.page.split.private.positions([uid])]
+        return {"now": model.scores(sample)[uid]}

@@ -1,0 +1,135 @@
+"""Step 2 of the page "press Forget": a guess, the request, its cost, what changed, and the fit without them."""
+
+from __future__ import annotations
+
+from html import escape
+from typing import TYPE_CHECKING
+
+import ipywidgets as w
+
+from lmeraser_kit.lab import pictures
+from lmeraser_kit.lab.models import INEXACT, Comparison, Outcome
+
+if TYPE_CHECKING:
+    from lmeraser_kit.lab.page import Page
+
+MOST_SHOWN = 12
+EQUAL, UNEQUAL = "equal", "not equal"
+
+
+class ForgetPanel:
+    """The request, and what came of it."""
+
+    def __init__(self, page: Page):
+        self.page = page
+        self.request, self.result, self.tiles, self.compared = w.HTML(), w.HTML(), w.HTML(), w.HTML()
+        self.guess = w.Text(
+            description="How many images will be learned again? Your guess:",
+            placeholder="a number",
+            style={"description_width": "initial"},
+            layout={"width": "640px"},
+        )
+        self.press = page.button("Forget", self.forget, width="180px")
+        self.press.button_style = "danger"
+        self.none = page.button("Choose nobody", self.nobody)
+        self.hashes = w.RadioButtons(
+            options=[EQUAL, UNEQUAL],
+            value=None,
+            description="Will a fit without them, from nothing, have the same hash?",
+            style={"description_width": "initial"},
+            layout={"width": "max-content"},
+        )
+        self.fresh = page.button("Fit without them, and compare", self.compare)
+        asked = w.HBox([self.guess, self.press, self.none], layout={"flex_flow": "row wrap"})
+        title = w.HTML("<h2>Is it forgotten?</h2>")
+        column = {"width": "610px", "align_items": "flex-start"}
+        self.beside = w.VBox([title, self.hashes, self.fresh, self.compared], layout=column)
+        both = w.HBox([w.VBox([self.result], layout=column), self.beside], layout={"flex_flow": "row wrap"})
+        self.widget = w.VBox([self.request, asked, both, self.tiles])
+        self.clear()
+
+    def clear(self) -> None:
+        """Nothing has been asked for yet."""
+        self.result.value = self.tiles.value = self.compared.value = self.guess.value = ""
+        self.hashes.value = None
+        self.beside.layout.display = "none"
+
+    def nobody(self) -> None:
+        """Take everybody out of the request."""
+        self.page.chosen = []
+        self.page.update()
+        self.page.say("Nobody is chosen.")
+
+    def update(self) -> None:
+        """Draw the request."""
+        page, samples = self.page, self.page.split.private
+        chosen = page.chosen
+        if not chosen:
+            self.request.value = "<p>Nobody is chosen. Choose an image, or a person, in 1 Look.</p>"
+            return
+        shown = [(samples.images[i], f"a {samples.labels[i]}", f"Image {i}, a {samples.labels[i]}") for i in chosen]
+        more = f"<p>and {len(chosen) - MOST_SHOWN} more</p>" if len(chosen) > MOST_SHOWN else ""
+        count = f"{len(chosen)} image" + "s" * (len(chosen) > 1)
+        self.request.value = f"<h2>The request: {count} to forget</h2>{pictures.row(shown[:MOST_SHOWN], 56)}{more}"
+
+    def forget(self) -> None:
+        """Forget those who are chosen, and show what it took."""
+        page, model = self.page, self.page.model
+        uids = page.split.private.uids[page.chosen].tolist()
+        model.check(uids)
+        guess = self.guess.value.strip()
+        if not guess.isascii() or not guess.isdecimal():
+            wrote = f"{guess[:20]!r} is no number" if guess else "you made no guess"
+            raise ValueError(f"{wrote}: write down first how many images will be learned again, such as 100")
+        self.clear()
+        with page.working(f"Forgetting {len(uids)} with {page.method.label}", model.fit_seconds):
+            outcome = model.forget(uids)
+        self.guess.value = ""
+        page.chosen = []
+        page.attack.clear()
+        self.result.value, self.tiles.value = self.told(outcome, guess), pictures.tiles(outcome.changed)
+        self.beside.layout.display = "flex"
+        page.update()
+        page.say(f"Forgotten in {outcome.seconds:.2f} seconds. {page.held}")
+
+    def told(self, outcome: Outcome, guess: str) -> str:
+        """What a request took, beside the guess and beside a fit from nothing."""
+        model, n = self.page.model, len(self.page.split.private) - len(self.page.model.gone)
+        rows = [
+            ("images learned again", f"{outcome.relearnt}", f"{n}"),
+            ("sample gradients", f"{outcome.sample_gradients}", f"{model.fit_gradients}"),
+            ("seconds, to the next answer", f"{outcome.seconds:.3f}", f"{model.fit_seconds:.3f}"),
+        ]
+        body = "".join(
+            f"<tr><th scope='row'>{name}</th><td class='n'>{mine}</td><td class='n'>{fit}</td></tr>"
+            for name, mine, fit in rows
+        )
+        head = "<tr><th></th><th scope='col'>this request</th><th scope='col'>learning everything</th></tr>"
+        note = "Features are at hand in both columns."
+        if model.name in INEXACT:
+            note += " An approximate method changes the whole model; it is not learned again from nothing."
+        said = f"<p>You guessed <b>{escape(guess)}</b>; it is <b>{outcome.relearnt}</b>.</p>"
+        count = f"{len(outcome.uids)} image" + "s" * (len(outcome.uids) > 1)
+        return f"<h2>What it took to forget {count}</h2>{said}<table>{head}{body}</table><p>{note}</p>"
+
+    def compare(self) -> None:
+        """The fit without them, from nothing, beside the model."""
+        page, model = self.page, self.page.model
+        if self.hashes.value is None:
+            raise ValueError(f"you made no guess: say first whether the hashes will be {EQUAL} or {UNEQUAL}")
+        with page.working("Fitting without them, from nothing", model.fit_seconds):
+            compared = model.compare()
+        self.compared.value = self.beside_each_other(compared)
+        page.say(f"The hashes are {EQUAL if compared.equal else UNEQUAL}.")
+
+    def beside_each_other(self, compared: Comparison) -> str:
+        """Both hashes, and how far the models are apart."""
+        sign, is_equal = ("=", EQUAL) if compared.equal else ("≠", UNEQUAL)
+        said = f"<p>You guessed <b>{self.hashes.value}</b>; they are <b>{is_equal}</b> ({sign}).</p>"
+        hashes = f"<p>This model <code>{compared.hash_held[:24]}…</code><br>"
+        hashes += f"Fresh fit <code>{compared.hash_fresh[:24]}…</code> ({compared.seconds:.2f} s)</p>"
+        if compared.equal:
+            return said + hashes + "<p>Every bit is the same: nothing of them is left in the model.</p>"
+        far = f"<p>On the test images, probabilities differ by up to <b>{compared.apart:.4f}</b>, and "
+        far += f"{compared.disagree:.1%} of the predicted classes. Had nothing been done, by up to "
+        return said + hashes + far + f"<b>{compared.apart_before:.4f}</b>.</p>"
