@@ -4,16 +4,13 @@ from __future__ import annotations
 
 import subprocess
 import sys
-from typing import TYPE_CHECKING
+from typing import Any
 
 import ipywidgets as w
 import numpy as np
 
 from lmeraser_kit.evaluation.attacks import lira_online
 from lmeraser_kit.lab import pictures
-
-if TYPE_CHECKING:
-    from lmeraser_kit.lab.page import Page
 
 LEAST = 8  # reference models, for half of them to have a spread
 GUESSES = ("among models trained with it", "among models without it", "one cannot tell")
@@ -22,7 +19,7 @@ GUESSES = ("among models trained with it", "among models without it", "one canno
 class AttackPanel:
     """Was this image in the training set? Before the request, and after."""
 
-    def __init__(self, page: Page):
+    def __init__(self, page: Any):
         self.page = page
         self.making: subprocess.Popen | None = None
         self.who = w.Dropdown(description="Image", layout={"width": "420px"})

@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 from html import escape
-from typing import TYPE_CHECKING
+from typing import Any
 
 import ipywidgets as w
 
 from lmeraser_kit.lab import pictures
 from lmeraser_kit.lab.models import INEXACT, Comparison, Outcome
-
-if TYPE_CHECKING:
-    from lmeraser_kit.lab.page import Page
 
 MOST_SHOWN = 12
 EQUAL, UNEQUAL = "equal", "not equal"
@@ -20,7 +17,7 @@ EQUAL, UNEQUAL = "equal", "not equal"
 class ForgetPanel:
     """The request, and what came of it."""
 
-    def __init__(self, page: Page):
+    def __init__(self, page: Any):
         self.page = page
         self.request, self.result, self.tiles, self.compared = w.HTML(), w.HTML(), w.HTML(), w.HTML()
         self.guess = w.Text(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from html import escape
-from typing import TYPE_CHECKING
+from typing import Any
 
 import ipywidgets as w
 import numpy as np
@@ -15,9 +15,6 @@ from lmeraser_kit.lab.models import ExactModel
 from lmeraser_kit.learners.prompts import prompt_canvas
 from lmeraser_kit.learners.recipe import Recipe
 
-if TYPE_CHECKING:
-    from lmeraser_kit.lab.page import Page
-
 A_PAGE = 24
 GROUPS = {"lmeraser": "Cluster", "sisa (mean)": "Shard"}
 ALL, LEAST_SURE = -1, -2
@@ -26,7 +23,7 @@ ALL, LEAST_SURE = -1, -2
 class LookPanel:
     """Private images, 24 at a time, and what the model makes of one of them."""
 
-    def __init__(self, page: Page):
+    def __init__(self, page: Any):
         self.page, self.first, self.shown, self.drawing = page, 0, np.zeros(0, int), False
         self.groups = w.Dropdown(description="Show", layout={"width": "330px"})
         self.images = [page.button("", self.look_at(i)) for i in range(A_PAGE)]

@@ -11,6 +11,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 import seaborn as sns
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 from PIL import Image
 
 from lmeraser_kit.figures.theme import set_theme
@@ -150,7 +151,7 @@ def distribution(inside: np.ndarray, outside: np.ndarray, marks: dict[str, float
     ax.set(xlabel="membership score (nats above the mean of test images)", ylabel="models")
     ax.legend(fontsize=16, loc="lower left", bbox_to_anchor=(0, 1), ncols=2, frameon=False)
     ax.set_ylim(0, max(ax.get_ylim()[1], 3))
-    ax.yaxis.get_major_locator().set_params(integer=True)
+    ax.yaxis.set_major_locator(MaxNLocator(integer=True))
     middle = (
         f"{len(inside)} reference models trained with the image have a median score of {np.median(inside):.1f} nats"
     )
