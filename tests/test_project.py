@@ -175,6 +175,18 @@ def test_notebooks_are_stripped_parameterised_and_short(path):
     assert lengths[len(lengths) // 2] <= median and lengths[-1] <= most
 
 
+@pytest.mark.parametrize("path", [p for p in NOTEBOOKS if p.parent.name == "experiments"], ids=lambda path: path.name)
+def test_an_experiment_asks_one_question_and_its_last_cell_answers(path):
+    cells = nbformat.read(path, as_version=4).cells
+    title = cells[0].source.splitlines()[0]
+    assert re.fullmatch(rf"# {path.stem[:2]}\. [^.?]+\?", title)
+    headings = [cell.source for cell in cells if cell.cell_type == "markdown" and cell.source.startswith("## ")]
+    assert headings[-1].startswith("## The answer")
+    assert cells[-1].cell_type == "code" and re.search(r"print\(.*f[\"']", cells[-1].source, re.DOTALL)
+    page = (ROOT / "docs" / "experiments.md").read_text()
+    assert f"[{path.stem}](../notebooks/experiments/{path.name}) | {title.partition('. ')[2]}" in page
+
+
 @pytest.mark.committed
 def test_every_dataset_and_every_named_backbone_is_in_the_tables_of_licences():
     page = (ROOT / "data" / "README.md").read_text()

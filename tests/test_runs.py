@@ -1,10 +1,12 @@
 """Runs are strict before they cost time, leave what they should, and are collected."""
 
 import hashlib
+import io
 import json
 import shutil
 import subprocess
 import sys
+import warnings
 
 import nbformat
 import numpy as np
@@ -19,6 +21,7 @@ from lmeraser_kit.backbones import VITS
 from lmeraser_kit.data import datasets, inputs
 from lmeraser_kit.experiments import reproduce, results, runs
 from lmeraser_kit.experiments.report import write_report
+from lmeraser_kit.ground.determinism import progress
 
 LOOK_UP = "from lmeraser_kit.experiments import results\n"
 
@@ -168,6 +171,11 @@ def test_the_report_makes_the_committed_tables_from_the_committed_runs(tmp_path)
     for table in (committed / "tables").glob("frontier*.csv"):
         pd.testing.assert_frame_equal(pd.read_csv(tmp_path / "tables" / table.name), pd.read_csv(table))
     assert (tmp_path / "figures" / "frontier.png").is_file()
+    cells = nbformat.read(tmp_path / "runs" / "05_report" / "only" / "executed.ipynb", as_version=4).cells
+    outputs = [output.get("data", {}) for cell in cells for output in cell.get("outputs", [])]
+    shown = [data["text/markdown"] for data in outputs if data.get("text/markdown", "").startswith("|")]
+    assert len(shown) > len(list((committed / "tables").glob("frontier*.csv")))  # one is in parts
+    assert max(len(text.splitlines()[0]) for text in shown) < 170  # characters
     assert not list(tmp_path.rglob("of_an_earlier_plan*"))
 
 
@@ -179,6 +187,25 @@ def test_a_page_says_nothing_about_what_has_not_run(tmp_path):
     nbformat.write(nbformat.v4.new_notebook(cells=cells), tmp_path / "executed.ipynb")
     page = write_report(tmp_path / "executed.ipynb", tmp_path / "page.html").read_text()
     assert "Speech" in page and "two" in page and "Silence" not in page
+    assert "th {white-space: nowrap}" in page
+
+
+def test_a_bar_is_for_a_lab_or_a_terminal_and_a_batch_stores_none(monkeypatch):
+    monkeypatch.delenv("JPY_SESSION_NAME", raising=False)
+    assert progress(range(3)).disable  # the tests' stderr is no terminal
+    monkeypatch.setattr(sys, "stderr", terminal := io.StringIO())
+    terminal.isatty = lambda: True
+    assert not progress(range(3)).disable and progress(range(3), disable=True).disable
+    assert list(progress(range(3), total=3, desc="steps", disable=False)) == [0, 1, 2]
+
+
+def test_a_warning_that_is_expected_is_shown_as_its_sentence(capsys):
+    with results.warnings_as_sentences():
+        for _ in range(2):
+            warnings.warn("these clusters are uneven", stacklevel=1)
+    assert capsys.readouterr().out == "Warning: these clusters are uneven\n"
+    with pytest.raises(ValueError, match="wrong"), results.warnings_as_sentences():
+        raise ValueError("wrong")
 
 
 def test_a_runs_folder_is_emptied_when_the_run_starts(notebook, tmp_path):

@@ -19,6 +19,7 @@ import torch
 
 from lmeraser_kit import checks
 from lmeraser_kit.backbones import frozen
+from lmeraser_kit.backbones.display import DisplayedBackbone
 from lmeraser_kit.backbones.fast_forward import shortened, suited
 from lmeraser_kit.backbones.networks import Architecture, build, name_of, outputs, own_module, same_module
 from lmeraser_kit.backbones.preprocessing import CONFIG, NOTED, ROUNDING, STANDARD, beside, clean_views, measured
@@ -33,7 +34,7 @@ PRECISIONS = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 LAST_UNPICKLED: dict[tuple[str, str], dict] = {}
 
 
-class Backbone:
+class Backbone(DisplayedBackbone):
     """A frozen feature extractor: see `train`, `load`, `from_timm` and `from_module`.
 
     Args:
@@ -71,10 +72,6 @@ class Backbone:
         self.standard, self._frozen = [self.noted[name].float() for name in STANDARD if name in state], None
         self.rounding = [self.noted[name] for name in ROUNDING if name in state]
         self.to(device)
-
-    def __repr__(self) -> str:
-        sides = "+".join(str(side) for side in (*self.data_config.get("beside", ()), self.size))
-        return f"Backbone({self.name}, {sides} px, {self.n_features} features, {self.fingerprint[:12]})"
 
     def __sklearn_clone__(self) -> Backbone:
         return self  # frozen

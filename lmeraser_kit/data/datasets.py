@@ -22,6 +22,7 @@ import numpy as np
 from lmeraser_kit import checks
 from lmeraser_kit.data.inputs import DATA
 from lmeraser_kit.data.readers import Source, read_source, source_names
+from lmeraser_kit.ground import html
 from lmeraser_kit.ground.hashing import digest, keyed_uniform
 from lmeraser_kit.ground.samples import Samples
 
@@ -54,6 +55,12 @@ class Split:
         n, classes = self.public.n_classes, checks.instance("classes", self.classes, tuple)
         if classes and len([checks.text("one of classes", name) for name in classes]) < n:
             raise ValueError(f"classes are {classes!r:.80}, expected {n} names, or none")
+
+    def _repr_html_(self) -> str:
+        parts = {"public": "never deleted", "private": "may be forgotten", "test": "for scores alone"}
+        facts: dict[str, str] = {name: f"{len(getattr(self, name)):,} samples, {what}" for name, what in parts.items()}
+        facts["public, of each class"] = html.class_counts(self.public, self.classes)
+        return html.card(f"Split of {self.name}", facts, html.gallery(self.public, self.classes))
 
     @property
     def digest(self) -> str:

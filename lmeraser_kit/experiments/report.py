@@ -18,12 +18,17 @@ import nbformat
 from jinja2 import DictLoader
 from nbconvert import HTMLExporter
 
-# nbconvert's own template, less the scripts that it would load from the network; and no wider than a page.
+# nbconvert's own template, less the scripts that it would load from the network. It is no wider than a page; columns
+# have their names on one line, and a table that is wider all the same has a scroll bar of its own.
 OFFLINE = """{% extends 'lab/index.html.j2' %}
 {% block html_head_js %}{% endblock %}
 {% block html_head_js_mathjax %}{% endblock %}
 {% block html_head_js_mermaidjs %}{% endblock %}
-{% block html_head_css %}{{ super() }}<style>main {max-width: 60rem; margin: auto}</style>{% endblock %}
+{% block html_head_css %}{{ super() }}<style>
+main {max-width: 60rem; margin: auto}
+.jp-RenderedHTMLCommon th {white-space: nowrap}
+.jp-RenderedHTMLCommon {overflow-x: auto}
+</style>{% endblock %}
 """
 
 

@@ -13,14 +13,18 @@ from lmeraser_kit.figures.theme import METHOD_STYLES, NEUTRAL, style_of
 
 
 def cluster_sizes(sizes: dict[int, int]) -> Figure:
-    """Bars of cluster sizes, largest first, with the mean and the size-biased mean."""
-    values = np.sort(np.array(list(sizes.values())))[::-1]
+    """Bars of the clusters' shares of the samples, largest first, with the mean and the size-biased mean."""
+    values = np.sort(np.array(list(sizes.values())))[::-1] / sum(sizes.values())
     figure, ax = plt.subplots(figsize=(10, 5))
-    ax.bar(np.arange(len(values)), values, color=METHOD_STYLES["lmeraser"][0])
-    lines = {"mean cluster, N/K": values.mean(), "met by a random request, Σn²/N": (values**2).sum() / values.sum()}
+    ax.bar(np.arange(1, len(values) + 1), values, color=METHOD_STYLES["lmeraser"][0])
+    lines = {"mean cluster, 1/K": values.mean(), "met by a random request, Σn²/N²": (values**2).sum()}
     for (label, y), style in zip(lines.items(), (":", "--"), strict=True):
-        ax.axhline(y, color="black", linestyle=style, linewidth=2, label=f"{label} = {y:.0f}")
-    ax.set(xlabel="rank of the cluster by size", ylabel="private samples", title="Large clusters are hit more often")
+        ax.axhline(y, color="black", linestyle=style, linewidth=2, label=f"{label} = {y:.1%}")
+    ax.set(
+        xlabel="rank of the cluster by size",
+        ylabel="share of private samples",
+        title="Large clusters are hit more often",
+    )
     ax.legend()
     return figure
 
@@ -50,7 +54,7 @@ def cost_factors(frame: pd.DataFrame) -> Figure:
 
 
 def request_costs(frame: pd.DataFrame, retrain_cost: float, expected: float) -> Figure:
-    """What each request of a stream has cost, against the closed form and against retraining.
+    """What each request of a stream has cost, as a share of retraining, against the closed form.
 
     Args:
         frame: Columns request, sample_gradients, closed_form_sample_gradients; one row a request.
@@ -61,18 +65,19 @@ def request_costs(frame: pd.DataFrame, retrain_cost: float, expected: float) -> 
     colour, marker = METHOD_STYLES["lmeraser"]
     ax.scatter(
         frame["request"],
-        frame["closed_form_sample_gradients"],
+        frame["closed_form_sample_gradients"] / retrain_cost,
         s=170,
         facecolors="none",
         edgecolors="black",
         label="closed form",
     )
-    ax.scatter(frame["request"], frame["sample_gradients"], s=60, color=colour, marker=marker, label="measured")
-    ax.axhline(retrain_cost, color=METHOD_STYLES["one prompt"][0], linewidth=3, label="retraining everything")
-    ax.axhline(expected, color=NEUTRAL, linestyle="--", linewidth=2, label="expected, (Σn²/N - 1) x epochs")
-    ax.set_yscale("log")
+    measured = frame["sample_gradients"] / retrain_cost
+    ax.scatter(frame["request"], measured, s=60, color=colour, marker=marker, label="measured")
+    ax.axhline(1, color=METHOD_STYLES["one prompt"][0], linewidth=3, label="retraining everything")
+    ax.axhline(expected / retrain_cost, color=NEUTRAL, linestyle="--", linewidth=2, label="expected, about Σn²/N²")
+    ax.set_ylim(0, 1.1 * max(1, measured.max()))
     ax.xaxis.get_major_locator().set_params(integer=True)  # type: ignore[call-arg]
-    ax.set(xlabel="request", ylabel="sample gradients", title="Forgetting one image tunes one cluster")
+    ax.set(xlabel="request", ylabel="cost (share of retraining)", title="Forgetting one image tunes one cluster")
     ax.legend(loc="center left", bbox_to_anchor=(1.01, 0.5))
     return figure
 
@@ -95,7 +100,8 @@ def accuracy_stream(frame: pd.DataFrame, fresh_accuracy: float) -> Figure:
     ax.xaxis.get_major_locator().set_params(integer=True)  # type: ignore[call-arg]
     ax.set(xlabel="requests so far", ylabel="test accuracy (share)", title="Accuracy while people leave")
     ax.margins(y=0.4)
-    ax.legend()
+    ax.set_ylim(top=min(ax.get_ylim()[1], 1.0) + 0.002)  # the line is seen where it is 1
+    ax.legend(loc="lower left")
     return figure
 
 
@@ -227,25 +233,32 @@ def peers(frame: pd.DataFrame) -> Figure:
     kind = frame.groupby("method")["kind"].first()
     one = frame.groupby("method")["gradients_of_one"].mean()
     figure, axes = plt.subplots(1, 2, figsize=(15, 0.5 * len(order) + 2), sharey=True)
-    floor = 1e-5
+    floor, least_share = 1e-5, 1e-3
+    retrain = frame["retrain_gradients"].mean()
     for y, method in enumerate(order):
         approximate = kind[method] == "approximate"
         colour = "0.55" if approximate else style_of(method)[0]
-        for ax, name, least in zip(axes, ("KL_nats", "sample_gradients"), (floor, 1), strict=True):
-            value, interval = max(table.loc[method, f"{name}_mean"], least), table.loc[method, f"{name}_ci95"]
+        for ax, name, least in zip(axes, ("KL_nats", "sample_gradients"), (floor, least_share), strict=True):
+            whole = 1 if ax is axes[0] else retrain
+            value, interval = (table.loc[method, f"{name}_{of}"] / whole for of in ("mean", "ci95"))
+            value = max(value, least)
             error = None if np.isnan(interval) else [[min(interval, value - least)], [interval]]
             ax.errorbar(value, y, xerr=error, fmt="s" if approximate else "o", color=colour, markersize=10, capsize=5)
         axes[1].plot(
-            np.maximum(one[method], 1), y, "o", color=colour, markersize=11, fillstyle="none", markeredgewidth=2.5
+            np.maximum(one[method] / retrain, least_share),
+            y,
+            "o",
+            color=colour,
+            markersize=11,
+            fillstyle="none",
+            markeredgewidth=2.5,
         )
     axes[1].plot([], [], "o", color=NEUTRAL, markersize=10, label="whole set")
     axes[1].plot([], [], "o", color=NEUTRAL, markersize=11, fillstyle="none", markeredgewidth=2.5, label="one person")
     axes[0].axvspan(floor / 2, frame["retrained_KL_nats"].mean(), color="0.85", label="retraining against retraining")
-    axes[1].axvline(
-        frame["retrain_gradients"].mean(), color=METHOD_STYLES["one prompt"][0], linewidth=3, label="retraining"
-    )
+    axes[1].axvline(1, color=METHOD_STYLES["one prompt"][0], linewidth=3, label="retraining")
     axes[0].set(xscale="log", xlabel=f"KL to retraining (nats; 0 at {floor:g})")
-    axes[1].set(xscale="log", xlabel="sample gradients (0 at 1)")
+    axes[1].set(xscale="log", xlabel=f"cost (share of retraining; 0 at {least_share:g})")
     axes[0].set_yticks(range(len(order)), [f"{m} ({kind[m]})" for m in order])
     axes[0].invert_yaxis()
     for ax in axes:

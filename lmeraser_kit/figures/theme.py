@@ -12,9 +12,11 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import seaborn as sns
+from matplotlib import colors, patheffects
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from scipy.cluster import hierarchy
+from sklearn.cluster import DBSCAN
 
 from lmeraser_kit.evaluation.costs import ci95
 from lmeraser_kit.ground.hashing import digest
@@ -59,6 +61,12 @@ def in_order(methods: Iterable[str]) -> list[str]:
     return [method for method in METHOD_STYLES if method in present] + sorted(present - METHOD_STYLES.keys())
 
 
+def group_styles(n: int) -> list[tuple[tuple[float, float, float], str]]:
+    """A colour and a marker for each of n groups: no two have one colour, and neighbours in colour differ in marker."""
+    colours = _COLOURS if n <= len(_COLOURS) else sns.color_palette("husl", n)
+    return [(colours[i], "o^sDvPX"[i % 7]) for i in range(n)]
+
+
 def set_theme() -> None:
     """Large type, a light grid, the same bytes for the same figure."""
     sns.set_theme(context="talk", style="whitegrid", palette="colorblind")
@@ -88,22 +96,24 @@ def images(pixels: np.ndarray, titles: list, columns: int = 8) -> Figure:
 
 
 def feature_map(points: np.ndarray, groups: np.ndarray, group: str) -> Figure:
-    """A 2-D map of features, the number of each group above its middle one. `points`: (N, 2); `groups`: (N,)."""
+    """A 2-D map of features: each group with a colour and a marker, and its number beside each island that it has.
+
+    Args:
+        points: Places on the map, (N, 2).
+        groups: The group of each point, (N,).
+        group: What a group is, for the title.
+    """
     figure, ax = plt.subplots(figsize=(9, 7))
-    offset = 0.055 * np.ptp(points[:, 1])
-    for i, name in enumerate(np.unique(groups)):
-        inside, colour = points[groups == name], _COLOURS[i % len(_COLOURS)]
-        ax.scatter(
-            inside[:, 0],
-            inside[:, 1],
-            s=30,
-            color=colour,
-            marker="o^sDv"[i // len(_COLOURS) % 5],
-            alpha=0.7,
-            linewidths=0,
-        )
-        x, y = inside[np.linalg.norm(inside - np.median(inside, axis=0), axis=1).argmin()]
-        ax.text(x, y + offset, str(name), weight="bold", color=colour, ha="center", va="center")
+    names, height = np.unique(groups), np.ptp(points[:, 1])
+    for name, (colour, marker) in zip(names, group_styles(len(names)), strict=True):
+        inside = points[groups == name]
+        ax.scatter(inside[:, 0], inside[:, 1], s=30, color=colour, marker=marker, alpha=0.7, linewidths=0)
+        islands = DBSCAN(eps=0.06 * height, min_samples=1).fit_predict(inside)
+        for island in np.flatnonzero(np.bincount(islands) >= 0.1 * len(inside)):
+            x = inside[islands == island, 0].mean()
+            top = inside[islands == island, 1].max()
+            number = ax.text(x, top + 0.035 * height, str(name), weight="bold", color=colour, ha="center", va="center")
+            number.set_path_effects([patheffects.withStroke(linewidth=4, foreground="white")])
     ax.set(xlabel="t-SNE 1 (no unit)", ylabel="t-SNE 2 (no unit)", title=f"Features of private images, by {group}")
     ax.set_xticks([])
     ax.set_yticks([])
@@ -112,9 +122,12 @@ def feature_map(points: np.ndarray, groups: np.ndarray, group: str) -> Figure:
 
 
 def confusion(matrix: np.ndarray, title: str) -> Figure:
-    """A confusion matrix in counts, (n_classes, n_classes), true classes in rows."""
+    """A confusion matrix as shares of each true class (rows). `matrix`: counts, (n_classes, n_classes)."""
     figure, ax = plt.subplots(figsize=(8, 7))
-    sns.heatmap(matrix, annot=True, fmt="d", cmap="Blues", cbar_kws={"label": "test images"}, ax=ax, square=True)
+    shares = matrix / np.maximum(matrix.sum(axis=1, keepdims=True), 1)
+    label = {"label": "share of the true class"}
+    style = {"annot": len(matrix) <= 20, "annot_kws": {"fontsize": 11}, "fmt": ".2f"}
+    sns.heatmap(shares, cmap="Blues", cbar_kws=label, vmin=0, vmax=1, ax=ax, square=True, **style)
     ax.set(xlabel="predicted class", ylabel="true class", title=title)
     return figure
 
@@ -126,7 +139,7 @@ def dendrogram(features: np.ndarray, n_clusters: int, method: str = "average") -
     below = tree[-n_clusters, 2] if n_clusters <= len(tree) else 0
     threshold = (cut + below) / 2
     figure, ax = plt.subplots(figsize=(11, 5.5))
-    hierarchy.set_link_color_palette([plt.matplotlib.colors.to_hex(c) for c in _COLOURS])
+    hierarchy.set_link_color_palette([colors.to_hex(colour) for colour, _ in group_styles(n_clusters)])
     hierarchy.dendrogram(
         tree,
         p=60,

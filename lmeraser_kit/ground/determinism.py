@@ -54,12 +54,14 @@ keep_freed_memory()
 
 
 def progress(steps, **options):
-    """A progress bar, for what takes more than a second: a widget in JupyterLab, plain text elsewhere.
+    """A progress bar, for what takes more than a second: a widget in JupyterLab, text in a terminal, else nothing.
 
-    Widgets freeze in the stored output of a batch run; only Jupyter's server sets JPY_SESSION_NAME.
+    A batch run would store the bar each time that it moves. Only Jupyter's server sets JPY_SESSION_NAME.
     """
-    in_lab = "JPY_SESSION_NAME" in os.environ
-    return (lab_tqdm if in_lab else plain_tqdm)(steps, delay=1.0, mininterval=1.0, **options)
+    if "JPY_SESSION_NAME" in os.environ:
+        return lab_tqdm(steps, delay=1.0, mininterval=1.0, **options)
+    hidden = options.pop("disable", False) or None  # tqdm's None: only a terminal shows it
+    return plain_tqdm(steps, delay=1.0, mininterval=1.0, disable=hidden, **options)
 
 
 @contextlib.contextmanager

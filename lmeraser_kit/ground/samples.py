@@ -16,6 +16,7 @@ import numpy as np
 
 from lmeraser_kit import checks
 from lmeraser_kit.checks import class_labels
+from lmeraser_kit.ground import html
 from lmeraser_kit.ground.hashing import digest
 
 
@@ -74,6 +75,12 @@ class Samples:
 
     def __repr__(self) -> str:
         return f"Samples({len(self)} images of {self.images.shape[1:]}, {self.n_classes} classes)"
+
+    def _repr_html_(self) -> str:
+        channels, height, width = self.images.shape[1:]
+        kind = "grey" if channels == 1 else "in colour"
+        facts = {"images": f"{height} x {width} pixels, {kind}", "of each class": html.class_counts(self)}
+        return html.card(f"Samples: {len(self):,} of {self.n_classes:,} classes", facts, html.gallery(self))
 
     def __getitem__(self, index) -> Samples:
         """A part of the samples.

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 import numpy as np
-from sklearn.base import BaseEstimator, clone
+from sklearn.base import clone
 from sklearn.utils.validation import check_is_fitted
 
 from lmeraser_kit import checks
@@ -19,6 +19,7 @@ from lmeraser_kit.ground.hashing import digest
 from lmeraser_kit.ground.samples import Samples, concatenate
 from lmeraser_kit.learners.protocol import Context
 from lmeraser_kit.unlearning.arguments import as_queries, check_arguments, check_joining, check_unchanged, fit_arguments
+from lmeraser_kit.unlearning.display import DisplayedEraser
 from lmeraser_kit.unlearning.rebuild import Rebuild, Successor, empty_state, warn_if_uneven
 from lmeraser_kit.unlearning.saving import load_eraser, save_eraser
 from lmeraser_kit.unlearning.state import Receipt, State
@@ -26,7 +27,7 @@ from lmeraser_kit.unlearning.verification import verify_state
 from lmeraser_kit.unlearning.votes import Choices
 
 
-class BaseEraser(BaseEstimator, ABC):
+class BaseEraser(DisplayedEraser, ABC):
     """What all erasers share; a child has a constructor with further arguments, DEFAULTS and `choices`.
 
     Attributes:
@@ -136,8 +137,7 @@ class BaseEraser(BaseEstimator, ABC):
             ValueError: If a uid is not held, or is named twice; nothing is forgotten then.
         """
         check_is_fitted(self, "state_")
-        started = time.perf_counter()
-        successor = self.successor(uids)
+        started, successor = time.perf_counter(), self.successor(uids)
         return self._take_on("forget", len(self.state_) - len(successor.state), successor, started)
 
     def add(self, samples: Samples) -> Receipt:

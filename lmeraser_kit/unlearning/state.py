@@ -12,6 +12,7 @@ import numpy as np
 
 from lmeraser_kit import checks
 from lmeraser_kit.ground.hashing import digest
+from lmeraser_kit.ground.html import card, some_of
 from lmeraser_kit.ground.samples import Samples, concatenate, named
 from lmeraser_kit.learners.protocol import ClusterModel, described_array
 from lmeraser_kit.partitions.protocol import Partition
@@ -234,3 +235,20 @@ class Receipt(Work):
         held = f"{self.action} {self.n_requested}: {self.n_samples} samples held, {learnt}"
         took = f"{self.sample_gradients} sample gradients, {self.seconds:.2f} s, exact: {self.exact}"
         return f"{held}, {took}" + f", cost factor {self.cost_factor:.1f}" * (self.action == "fit")
+
+    def _repr_html_(self) -> str:
+        before = {k: self.clusters_before.get(k, "none")[:8] for k in [*self.clusters_tuned, *self.clusters_removed]}
+        changed = (f"{k} ({was} to {self.clusters_after.get(k, 'none')[:8]})" for k, was in before.items())
+        facts = {
+            "exact": "yes, bit for bit" if self.exact else "no: prototypes of deleted samples are kept",
+            "held": f"{self.n_samples:,} samples",
+            f"{'buckets' if self.summed else 'clusters'} changed": (
+                f"{len(before):,} of {len(self.clusters_before.keys() | self.clusters_after.keys()):,}: "
+                + some_of(changed, len(before))
+            ),
+            "samples moved": f"{self.n_moved:,}",
+            "cost": f"{self.sample_gradients:,} sample gradients, {self.seconds:.2f} s",
+            "cost factor": f"{self.cost_factor:.1f}, for the next request of a random person" * bool(self.n_samples),
+            "state hash": f"{self.hash_before[:16] or 'none'} to {self.hash_after[:16]}",
+        }
+        return card(f"Receipt: {self.action} {self.n_requested:,}", facts)
