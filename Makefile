@@ -88,12 +88,12 @@ lint: $(READY)  ## check format, style, imports and types
 	$(BIN)/lint-imports --no-logo
 	$(BIN)/mypy
 
-docs: $(READY)  ## build the documents into docs/_build/html; warnings are errors
+docs: $(READY)  ## build the documents into docs/_build/html, lessons executed; warnings are errors
 	$(BIN)/sphinx-build --quiet --fail-on-warning --keep-going -b html docs docs/_build/html
 	@echo "docs/_build/html/index.html"
 
 clean:  ## remove trained backbones, caches and lab runs; the environment and results of other runs stay
-	rm -rf data/backbones data/features data/shadows data/decoded results/lab results/tiny results/stand-ins docs/_build .snakemake .pytest_cache .ruff_cache .hypothesis
+	rm -rf data/backbones data/features data/shadows data/decoded results/lab results/tiny results/stand-ins docs/_build docs/notebooks .snakemake .pytest_cache .ruff_cache .hypothesis
 	find . -name __pycache__ -not -path './$(VENV)/*' -prune -exec rm -rf {} +
 
 lock: $(READY)  ## write requirements.lock anew from what is installed in .venv

@@ -1,26 +1,50 @@
-"""Sphinx: `make docs` builds these pages and an API from the docstrings into docs/_build/html."""
+"""Sphinx: `make docs` builds these pages and an API from the docstrings into docs/_build/html.
+
+Notebooks are shown executed, from copies in docs/notebooks (git ignores them):
+
+- Experiments as the quick profile has left them in results/quick, or else without outputs and with a note.
+- Lessons as students get them, exercises open: no solution is given away, and a page is the notebook itself.
+  They are executed here, each again only if it or the package has changed. One that fails ends the build.
+"""
 
 import json
+import os
 import re
+import shutil
 from importlib import metadata
 from pathlib import Path
 
 from docutils.nodes import SkipNode
 from latex2mathml.converter import convert
 
+from lmeraser_kit.experiments.runs import run_notebook
+from lmeraser_kit.ground.hashing import digest
+
 HERE = Path(__file__).parent
+ROOT = HERE.parent
+os.environ.setdefault("OMP_NUM_THREADS", "1")  # lessons are small: more threads wait for each other
+LESSONS = HERE / "_build" / "lessons"  # where they have been executed
+CODE = [ROOT / "requirements.lock", *sorted((ROOT / "lmeraser_kit").rglob("*.py"))]
+NOT_RUN = """```{note}
+This notebook is shown without its outputs, because it has not been run here. `make reproduce` runs all of them in about
+12 minutes; `make docs` then shows them with figures and tables.
+```"""
 
 project = "lmeraser-kit"
 author = "The lmeraser-kit developers"
 release = metadata.version("lmeraser-kit")
-extensions = ["myst_nb", "sphinx.ext.autodoc", "sphinx.ext.napoleon", "sphinx.ext.viewcode"]
+extensions = ["myst_nb", "sphinx.ext.autodoc", "sphinx.ext.napoleon", "sphinx.ext.viewcode", "sphinx_copybutton"]
 myst_enable_extensions = ["dollarmath"]
 exclude_patterns = ["_build"]
-nb_execution_mode = "off"  # notebooks are shown as the quick profile has left them
+nb_execution_mode = "off"  # see notebooks()
+nb_render_markdown_format = "myst"  # of what cells put out: it has tables
+nb_merge_streams = True  # a cell's prints are one block
 nb_output_stderr = "remove"
 nb_ipywidgets_js = {}
 html_theme = "furo"
 html_title = "lmeraser-kit"
+html_static_path = ["_static"]
+html_css_files = ["notebooks.css"]
 autodoc_typehints = "description"
 autodoc_member_order = "bysource"
 project_copyright = "the lmeraser-kit developers; MIT licence"
@@ -29,33 +53,64 @@ html_math_renderer = "mathml"
 
 
 def notebooks():
-    """The notebooks as they stand after `make reproduce`, without what names this machine; else without outputs."""
-    folder = HERE / "notebooks"
-    folder.mkdir(exist_ok=True)
-    for stripped in sorted((HERE.parent / "notebooks" / "experiments").glob("*.ipynb")):
-        runs = HERE.parent / "results" / "quick" / "runs" / stripped.stem
-        source = min(runs.glob("*/executed.ipynb"), default=stripped)
-        content = json.loads(source.read_text())
-        cells = [cell for cell in content["cells"] if "injected-parameters" not in cell["metadata"].get("tags", [])]
-        text = json.dumps(content | {"cells": cells, "metadata": {"kernelspec": content["metadata"]["kernelspec"]}})
-        target = folder / stripped.name
-        if not target.is_file() or target.read_text() != text:
-            target.write_text(text)
+    """Copies of the notebooks, which Sphinx shows; written only if they have changed."""
+    found = {kind: sorted((ROOT / "notebooks" / kind).glob("*.ipynb")) for kind in ("lessons", "experiments")}
+    run = {source: executed_lesson(source) for source in found["lessons"]} | {
+        source: min((ROOT / "results" / "quick" / "runs" / source.stem).glob("*/executed.ipynb"), default=None)
+        for source in found["experiments"]
+    }
+    pages = {HERE / source.relative_to(ROOT): json.dumps(page(source, executed)) for source, executed in run.items()}
+    for gone in set((HERE / "notebooks").rglob("*.ipynb")) - pages.keys():
+        gone.unlink()
+    for path, text in pages.items():
+        path.parent.mkdir(parents=True, exist_ok=True)
+        if not path.is_file() or path.read_text() != text:
+            path.write_text(text)
+
+
+def executed_lesson(source):
+    """The lesson executed by this code: a folder is named by the hash of both, and older ones go."""
+    folder = LESSONS / source.stem / digest(*(path.read_bytes() for path in [source, *CODE]))[:16]
+    if not (folder / "executed.ipynb").is_file():
+        shutil.rmtree(folder.parent, ignore_errors=True)
+        print(f"{source.stem}: executed in {run_notebook(source, folder, {})['seconds']:.0f} s", flush=True)
+    return folder / "executed.ipynb"
+
+
+def page(source, executed):
+    """A notebook as its page shows it: without what names this machine; with a note if it has not been executed."""
+    content = json.loads((executed or source).read_text())
+    cells = [cell for cell in content["cells"] if "injected-parameters" not in cell["metadata"].get("tags", [])]
+    for cell in cells:
+        if cell["cell_type"] == "markdown":
+            cell["source"] = with_links("".join(cell["source"]), source)
+    if executed is None:
+        cells.insert(1, {"cell_type": "markdown", "id": "not-run", "metadata": {}, "source": NOT_RUN})
+    return content | {"cells": cells, "metadata": {"kernelspec": content["metadata"]["kernelspec"]}}
+
+
+def with_links(text, file):
+    """Links of a file of the repository as its page has them: to other pages, or else a path that is no link."""
+
+    def link(match):
+        words, target, place = match.groups()
+        path = (file.parent / target).resolve()
+        if path.is_relative_to(HERE):
+            to = path
+        elif path.match("notebooks/*/*.ipynb"):
+            to = HERE / path.relative_to(ROOT)
+        else:
+            return f"{words} (`{path.relative_to(ROOT)}`)"
+        here = HERE / file.relative_to(ROOT) if file.suffix == ".ipynb" else file
+        return f"[{words}]({os.path.relpath(to, here.parent)}{place or ''})"
+
+    return re.sub(r"(?<!!)\[([^\]]+)\]\((?!https?:|#)([^)\s#]+)(#[^)\s]*)?\)", link, text)
 
 
 def other_files(app, name, source):
-    """Links to files and folders outside the documents become their paths: a page is not where they are."""
-
-    def as_path(match):
-        text, target = match.groups()
-        path = (HERE / target.partition("#")[0]).resolve()
-        inside = path.is_relative_to(HERE)
-        return match.group(0) if inside else f"{text} (`{path.relative_to(HERE.parent)}`)"
-
-    if name.startswith("notebooks/"):
-        return  # they have no links
-
-    source[0] = re.sub(r"(?<!!)\[([^\]]+)\]\((?!https?:|#)([^)\s]+)\)", as_path, source[0])
+    """Links of the documents; the copies of notebooks have theirs already."""
+    if not name.startswith("notebooks/"):
+        source[0] = with_links(source[0], HERE / f"{name}.md")
 
 
 def borrowed(app, what, name, obj, skip, options):
@@ -65,8 +120,9 @@ def borrowed(app, what, name, obj, skip, options):
 
 def equation(self, node):
     """Equations as MathML, which browsers draw by themselves: nothing is loaded from elsewhere."""
+    text = node.astext().replace(r"\setminus", r"\smallsetminus")  # fonts have this one
     display = "block" if node.tagname == "math_block" else "inline"
-    self.body.append(convert(node.astext(), display=display))
+    self.body.append(convert(text, display=display))
     raise SkipNode
 
 

@@ -71,9 +71,9 @@ def profile_file(profile: str) -> Path:
     return PROFILES / f"{profile}.yaml"
 
 
-def save_metrics(folder: Path | str, metrics: dict, **context) -> Path:
+def save_metrics(folder: Path | str, metrics: dict, **context) -> None:
     """Write a notebook's answer, to be collected; the context (device, hashes, ...) goes to the manifest."""
-    return write_json(Path(folder) / "metrics.json", {"metrics": metrics, "context": context})
+    write_json(Path(folder) / "metrics.json", {"metrics": metrics, "context": context})
 
 
 def write_json(path: Path | str, content: dict) -> Path:

@@ -1,3 +1,4 @@
+from .alt_text import describe as describe
 from .attacks import epsilons as epsilons
 from .attacks import losses as losses
 from .attacks import roc as roc

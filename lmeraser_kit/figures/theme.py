@@ -19,6 +19,7 @@ from scipy.cluster import hierarchy
 from sklearn.cluster import DBSCAN
 
 from lmeraser_kit.evaluation.costs import ci95
+from lmeraser_kit.figures.alt_text import DESCRIPTION, describe, show_alternative_texts
 from lmeraser_kit.ground.hashing import digest
 
 _COLOURS = sns.color_palette("colorblind")
@@ -68,15 +69,24 @@ def group_styles(n: int) -> list[tuple[tuple[float, float, float], str]]:
 
 
 def set_theme() -> None:
-    """Large type, a light grid, the same bytes for the same figure."""
+    """Large type, a light grid, the same bytes for the same figure; in a notebook an alternative text for each."""
     sns.set_theme(context="talk", style="whitegrid", palette="colorblind")
     plt.rcParams |= {"savefig.bbox": "tight", "figure.dpi": 80, "savefig.dpi": 110, "svg.hashsalt": "lmeraser-kit"}
+    show_alternative_texts()
 
 
-def save(figure: Figure, folder: Path | str, name: str) -> Figure:
-    """Write NAME.png and NAME.svg."""
-    for ending in ("png", "svg"):
-        figure.savefig(Path(folder) / f"{name}.{ending}", metadata={"Date": None} if ending == "svg" else None)
+def save(figure: Figure, folder: Path | str, name: str, alt: str = "") -> Figure:
+    """Write NAME.png and NAME.svg, with their alternative text inside.
+
+    Args:
+        figure: The figure.
+        folder: Where the files go.
+        name: Their name, without an ending.
+        alt: What to see, if title, axes and legend do not say it; the alternative text begins with it.
+    """
+    figure.set_label(alt)
+    for ending, about in (("png", {}), ("svg", {"Date": None})):
+        figure.savefig(Path(folder) / f"{name}.{ending}", metadata={DESCRIPTION: describe(figure), **about})
     return figure
 
 
