@@ -1,0 +1,99 @@
+"""The page "press Forget", without a browser: its models against the package, and what the page refuses."""
+
+import numpy as np
+import pytest
+
+from lmeraser_kit import Backbone, load_dataset
+from lmeraser_kit.backbones.cached import CachedFeatures
+from lmeraser_kit.lab.models import EXACT, INEXACT, NAMES, new_eraser, new_model
+from lmeraser_kit.lab.page import Page
+from lmeraser_kit.lab.references import References
+
+
+@pytest.fixture(scope="module")
+def parts():
+    split = load_dataset("digits", seed=0, limits=[150, 130, 40])
+    return split, CachedFeatures(Backbone.train(split.public, epochs=1))
+
+
+@pytest.fixture
+def page(parts, tmp_path):
+    return Page(*parts, References(*parts, n_models=8, root=tmp_path))
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_request_is_compared_with_the_fit_without_them_and_undone_to_the_bit(parts, name):
+    split, backbone = parts
+    model = new_model(name, split, backbone)
+    before, uids = model.hash(), split.private.uids[[3, 50]].tolist()
+    outcome = model.forget(uids)
+    assert outcome.hash_before == before and outcome.hash_after == model.hash() != before
+    assert outcome.before.keys() == outcome.after.keys() == set(uids) and any(outcome.changed.values())
+    assert model.compare().equal == (name in EXACT)
+    if name in EXACT:
+        fresh = new_eraser(name, backbone, 0).fit(split.private.without(uids), public=split.public)
+        assert model.eraser.state_hash() == fresh.state_hash()
+    again = model.forget(split.private.uids[[7]].tolist())
+    assert again.hash_before == outcome.hash_after
+    assert model.undo() is again and model.hash() == outcome.hash_after
+    assert model.undo() is outcome and model.hash() == before and not model.gone
+
+
+def test_a_request_that_makes_no_sense_changes_nothing(parts):
+    split, backbone = parts
+    model = new_model("ridge head", split, backbone)
+    before, uids = model.hash(), split.private.uids.tolist()
+    for wrong in ([], ["nobody"], uids[:40]):
+        with pytest.raises(ValueError, match=r"nobody is chosen|not held|would be left"):
+            model.forget(wrong)
+    with pytest.raises(ValueError, match="nothing to undo"):
+        model.undo()
+    assert model.hash() == before and not model.outcomes
+
+
+def test_the_page_asks_for_guesses_first_and_then_shows_what_was_computed(page):
+    page.steps["2 Forget"].click()
+    page.forget.press.click()
+    assert "Nobody is chosen" in page.status.value
+    page.look.choose.click()
+    for wrong in ("", "many", "-3", "²"):
+        page.forget.guess.value = wrong
+        page.forget.press.click()
+        assert "lmk-wrong" in page.status.value and not page.model.gone
+    page.forget.guess.value = "12"
+    page.forget.press.click()
+    outcome = page.model.outcomes[-1]
+    assert f"You guessed <b>12</b>; it is <b>{outcome.relearnt}</b>" in page.forget.result.value
+    assert page.forget.tiles.value.count('class="other"') == sum(outcome.changed.values()) > 0
+    page.forget.fresh.click()
+    assert "you made no guess" in page.status.value.lower() and not page.forget.compared.value
+    page.forget.hashes.value = "not equal"
+    page.forget.fresh.click()
+    assert (
+        "they are <b>equal</b>" in page.forget.compared.value and page.model.hash()[:24] in page.forget.compared.value
+    )
+    page.undo.click()
+    assert "the same hash as before it" in page.status.value
+
+
+def test_the_attack_compares_with_the_reference_models_that_are_there(page):
+    page.steps["3 Attack"].click()
+    page.attack.guess.value = page.attack.guess.options[2]
+    page.attack.show.click()
+    assert "0 reference models are ready" in page.status.value and not page.attack.result.value
+    page.references.prepare(("lmeraser",), n_jobs=1)
+    scores, inside = page.references.available("lmeraser")
+    assert scores.shape == inside.shape == (8, 130) and (inside.sum(axis=0) == 4).all()
+    assert scores[inside].mean() > scores[~inside].mean()  # members score higher
+    page.attack.show.click()
+    assert "4 reference models trained with the image" in page.attack.result.value
+    assert "<th scope='row'>now</th>" in page.attack.verdict.value
+
+
+def test_two_pages_share_no_model(parts, tmp_path):
+    one, other = (Page(*parts, References(*parts, n_models=8, root=tmp_path)) for _ in range(2))
+    one.look.choose.click()
+    one.forget.guess.value = "1"
+    one.forget.press.click()
+    assert len(one.model.gone) == 1 and not other.model.gone and one.model.hash() != other.model.hash()
+    assert set(INEXACT) <= set(NAMES) and np.isfinite(list(one.model.outcomes[0].after.values())).all()
