@@ -19,7 +19,8 @@ MODULES = {  # extra -> what its packages in pyproject.toml are imported as
         "tabulate",
         "snakemake",
     ),
-    "class": ("nbgrader", "voila", "ipywidgets"),
+    "lab": ("jupyterlab", "ipywidgets"),
+    "class": ("nbgrader", "voila"),
 }
 
 

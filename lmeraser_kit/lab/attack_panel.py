@@ -6,6 +6,10 @@ import subprocess
 import sys
 from typing import Any
 
+from lmeraser_kit.experiments.extras import need
+
+need("lab", __name__)
+
 import ipywidgets as w
 import numpy as np
 

@@ -5,6 +5,10 @@ from __future__ import annotations
 from html import escape
 from typing import Any
 
+from lmeraser_kit.experiments.extras import need
+
+need("lab", __name__)
+
 import ipywidgets as w
 import numpy as np
 import torch

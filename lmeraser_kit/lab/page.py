@@ -15,11 +15,10 @@ from pathlib import Path
 
 from lmeraser_kit.experiments.extras import need
 
-need("class", __name__)
+need("lab", __name__)
 
 import ipywidgets as w
 import numpy as np
-from IPython.display import HTML, display
 
 from lmeraser_kit import checks
 from lmeraser_kit.backbones.backbone import Backbone
@@ -216,8 +215,8 @@ class Page:
         held = ~np.isin(self.split.private.uids, self.model.gone)
         return np.flatnonzero((self.people == self.people[i]) & held).tolist()
 
-    def keep_beating(self) -> None:
-        """Tell the window every other second that the kernel is there."""
+    def watched(self) -> Script:
+        """What tells the window every other second that the kernel is there; to be displayed."""
 
         def beat() -> None:
             for number in range(10**9):
@@ -225,12 +224,20 @@ class Page:
                 time.sleep(2)
 
         threading.Thread(target=beat, daemon=True).start()
+        return Script()
+
+
+class Script:
+    """The page's script, as Jupyter displays it."""
+
+    def _repr_html_(self) -> str:
+        return f"<script>{pictures.SCRIPT}</script>"
 
 
 def open_page(
     seed: int = 0, backbone_epochs: int = BACKBONE_EPOCHS, n_models: int = N_MODELS, root: Path | str = DATA
 ) -> Page:
-    """Display the page.
+    """A page, to be displayed (`widget`, then `watched()`).
 
     Args:
         seed: Keys the draws of tuning.
@@ -240,7 +247,4 @@ def open_page(
     """
     split, backbone = split_and_backbone(checks.whole("backbone_epochs", backbone_epochs, 0), root)
     n_models = checks.whole("n_models", n_models, 4)
-    page = Page(split, backbone, References(split, backbone, n_models, root), seed)
-    display(page.widget, HTML(f"<script>{pictures.SCRIPT}</script>"))
-    page.keep_beating()
-    return page
+    return Page(split, backbone, References(split, backbone, n_models, root), seed)
