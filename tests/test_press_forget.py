@@ -1,10 +1,14 @@
 """The page "press Forget", without a browser: its models against the package, and what the page refuses."""
 
+import socket
+
 import numpy as np
 import pytest
 
 from lmeraser_kit import Backbone, load_dataset
 from lmeraser_kit.backbones.cached import CachedFeatures
+from lmeraser_kit.lab import references
+from lmeraser_kit.lab.__main__ import main
 from lmeraser_kit.lab.models import EXACT, INEXACT, NAMES, new_eraser, new_model
 from lmeraser_kit.lab.page import Page
 from lmeraser_kit.lab.references import References
@@ -63,7 +67,7 @@ def test_the_page_asks_for_guesses_first_and_then_shows_what_was_computed(page):
     page.forget.guess.value = "12"
     page.forget.press.click()
     outcome = page.model.outcomes[-1]
-    assert f"You guessed <b>12</b>; it is <b>{outcome.relearnt}</b>" in page.forget.result.value
+    assert f"You guessed <b>12</b>; it is <b>{outcome.passed}</b>" in page.forget.result.value
     assert page.forget.tiles.value.count('class="other"') == sum(outcome.changed.values()) > 0
     page.forget.fresh.click()
     assert "you made no guess" in page.status.value.lower() and not page.forget.compared.value
@@ -88,6 +92,24 @@ def test_the_attack_compares_with_the_reference_models_that_are_there(page):
     page.attack.show.click()
     assert "4 reference models trained with the image" in page.attack.result.value
     assert "<th scope='row'>now</th>" in page.attack.verdict.value
+
+
+def test_reference_models_of_other_code_of_the_page_are_not_taken(parts, tmp_path, monkeypatch):
+    before = References(*parts, n_models=8, root=tmp_path).folder
+    assert References(*parts, n_models=8, root=tmp_path).folder == before
+    assert References(*parts, n_models=16, root=tmp_path).folder != before
+    (tmp_path / "models.py").write_text("EPOCHS = 6")
+    monkeypatch.setattr(references, "__file__", str(tmp_path / "references.py"))
+    assert References(*parts, n_models=8, root=tmp_path).folder != before
+
+
+def test_a_port_that_is_taken_is_refused_before_anything_starts(capsys):
+    with socket.socket() as other:
+        other.bind(("localhost", 0))
+        other.listen()
+        port = other.getsockname()[1]
+        assert main(["--no-browser", f"--port={port}"]) == 2
+    assert f"Port {port} is taken" in capsys.readouterr().err
 
 
 def test_two_pages_share_no_model(parts, tmp_path):

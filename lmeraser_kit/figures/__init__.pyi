@@ -1,3 +1,4 @@
+from .alt_text import as_html as as_html
 from .alt_text import describe as describe
 from .attacks import epsilons as epsilons
 from .attacks import losses as losses

@@ -45,11 +45,12 @@ def show_alternative_texts() -> None:
     if shell is not None:
         plt.switch_backend(plt.get_backend())  # load it now: when the inline backend comes, it removes formatters
         formatter = shell.display_formatter.formatters["text/html"]
-        formatter.for_type(Figure, _figure_as_html)
+        formatter.for_type(Figure, as_html)
         formatter.for_type_by_name("IPython.core.display", "Image", _file_as_html)
 
 
-def _figure_as_html(figure: Figure) -> str:
+def as_html(figure: Figure) -> str:
+    """A figure as an `img` with its alternative text."""
     buffer = io.BytesIO()
     figure.savefig(buffer, dpi=SHARPNESS * figure.dpi)
     return _img(buffer.getvalue(), describe(figure), Image.open(buffer).width // SHARPNESS)

@@ -53,14 +53,18 @@ def gallery(samples: Any, classes: Sequence[str] = ()) -> str:
 
 def picture(image: np.ndarray, name: str) -> str:
     """An image, uint8 (C, H, W), as a PNG inside the page, smaller if it is large; the name is its alternative text."""
+    style = f"height: {SIDE}px; image-rendering: pixelated; margin: auto"
+    return f"<img alt='{escape(name)}' style='{style}' src='{data_uri(image)}'>"
+
+
+def data_uri(image: np.ndarray) -> str:
+    """An image, uint8 (C, H, W), C = 1 or 3, as a PNG in a data URI; smaller if it is large."""
     from PIL import Image  # only who looks at something waits for it
 
     drawn, written = Image.fromarray(image[0] if len(image) == 1 else np.moveaxis(image, 0, -1)), io.BytesIO()
     drawn.thumbnail((2 * SIDE, 2 * SIDE))
     drawn.save(written, "png")
-    data = base64.b64encode(written.getvalue()).decode()
-    style = f"height: {SIDE}px; image-rendering: pixelated; margin: auto"
-    return f"<img alt='{escape(name)}' style='{style}' src='data:image/png;base64,{data}'>"
+    return f"data:image/png;base64,{base64.b64encode(written.getvalue()).decode()}"
 
 
 def _class_name(number: int, classes: Sequence[str]) -> str:

@@ -11,9 +11,11 @@ from lmeraser_kit.experiments.extras import need
 need("lab", __name__)
 
 import ipywidgets as w
+import matplotlib.pyplot as plt
 import numpy as np
 
 from lmeraser_kit.evaluation.attacks import lira_online
+from lmeraser_kit.figures import as_html
 from lmeraser_kit.lab import pictures
 
 LEAST = 8  # reference models, for half of them to have a spread
@@ -27,13 +29,7 @@ class AttackPanel:
         self.page = page
         self.making: subprocess.Popen | None = None
         self.who = w.Dropdown(description="Image", layout={"width": "420px"})
-        self.guess = w.RadioButtons(
-            options=GUESSES,
-            value=None,
-            description="Where will its score lie after it has been forgotten?",
-            style={"description_width": "initial"},
-            layout={"width": "max-content"},
-        )
+        self.guess = page.question("Where will its score lie after it has been forgotten?", GUESSES)
         self.show = page.button("Attack", self.attack, width="180px")
         self.show.button_style = "primary"
         self.make = page.button("Make the others (minutes, in the background)", self.start_making)
@@ -88,7 +84,7 @@ class AttackPanel:
             raise ValueError(f"{len(scores)} reference models are ready, expected {LEAST} at least: wait, or make them")
         uid = str(page.split.private.uids[i])
         marks = self.marks(uid)
-        figure, alt = pictures.distribution(scores[inside[:, i], i], scores[~inside[:, i], i], marks)
+        figure = pictures.distribution(scores[inside[:, i], i], scores[~inside[:, i], i], marks)
         lira = {
             name: lira_online(np.array([value]), scores[:, [i]], inside[:, [i]])[0] for name, value in marks.items()
         }
@@ -105,7 +101,8 @@ class AttackPanel:
             "<p>LiRA's log ratio compares normal curves for models with it and without it. Near 0 it says little.</p>"
         )
         self.verdict.value = f"{said}<table><tr>{head}</tr>{verdicts}</table>{note}"
-        self.result.value = pictures.shown(figure, alt)
+        self.result.value = as_html(figure)
+        plt.close(figure)
         page.say("; ".join(f"{name}: score {value:.1f}" for name, value in marks.items()) + ".")
 
     def marks(self, uid: str) -> dict[str, float]:

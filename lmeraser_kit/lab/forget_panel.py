@@ -25,21 +25,15 @@ class ForgetPanel:
         self.page = page
         self.request, self.result, self.tiles, self.compared = w.HTML(), w.HTML(), w.HTML(), w.HTML()
         self.guess = w.Text(
-            description="How many images will be learned again? Your guess:",
+            description="How many images will pass through the model again? Your guess:",
             placeholder="a number",
             style={"description_width": "initial"},
-            layout={"width": "640px"},
+            layout={"width": "740px"},
         )
         self.press = page.button("Forget", self.forget, width="180px")
         self.press.button_style = "danger"
         self.none = page.button("Choose nobody", self.nobody)
-        self.hashes = w.RadioButtons(
-            options=[EQUAL, UNEQUAL],
-            value=None,
-            description="Will a fit without them, from nothing, have the same hash?",
-            style={"description_width": "initial"},
-            layout={"width": "max-content"},
-        )
+        self.hashes = page.question("Will a fit without them, from nothing, have the same hash?", (EQUAL, UNEQUAL))
         self.fresh = page.button("Fit without them, and compare", self.compare)
         asked = w.HBox([self.guess, self.press, self.none], layout={"flex_flow": "row wrap"})
         title = w.HTML("<h2>Is it forgotten?</h2>")
@@ -81,7 +75,9 @@ class ForgetPanel:
         guess = self.guess.value.strip()
         if not guess.isascii() or not guess.isdecimal():
             wrote = f"{guess[:20]!r} is no number" if guess else "you made no guess"
-            raise ValueError(f"{wrote}: write down first how many images will be learned again, such as 100")
+            raise ValueError(
+                f"{wrote}: write down first how many images will pass through the model again, such as 100"
+            )
         self.clear()
         with page.working(f"Forgetting {len(uids)} with {page.method.label}", model.fit_seconds):
             outcome = model.forget(uids)
@@ -95,9 +91,9 @@ class ForgetPanel:
 
     def told(self, outcome: Outcome, guess: str) -> str:
         """What a request took, beside the guess and beside a fit from nothing."""
-        model, n = self.page.model, len(self.page.split.private) - len(self.page.model.gone)
+        model, n = self.page.model, len(self.page.split.private)
         rows = [
-            ("images learned again", f"{outcome.relearnt}", f"{n}"),
+            ("images passed through the model", f"{outcome.passed}", f"{n}"),
             ("sample gradients", f"{outcome.sample_gradients}", f"{model.fit_gradients}"),
             ("seconds, to the next answer", f"{outcome.seconds:.3f}", f"{model.fit_seconds:.3f}"),
         ]
@@ -105,11 +101,11 @@ class ForgetPanel:
             f"<tr><th scope='row'>{name}</th><td class='n'>{mine}</td><td class='n'>{fit}</td></tr>"
             for name, mine, fit in rows
         )
-        head = "<tr><th></th><th scope='col'>this request</th><th scope='col'>learning everything</th></tr>"
+        head = "<tr><th></th><th scope='col'>this request</th><th scope='col'>the fit on everybody</th></tr>"
         note = "Features are at hand in both columns."
         if model.name in INEXACT:
-            note += " An approximate method changes the whole model; it is not learned again from nothing."
-        said = f"<p>You guessed <b>{escape(guess)}</b>; it is <b>{outcome.relearnt}</b>.</p>"
+            note += " An approximate method changes the whole model, instead of fitting a part of it again."
+        said = f"<p>You guessed <b>{escape(guess)}</b>; it is <b>{outcome.passed}</b>.</p>"
         count = f"{len(outcome.uids)} image" + "s" * (len(outcome.uids) > 1)
         return f"<h2>What it took to forget {count}</h2>{said}<table>{head}{body}</table><p>{note}</p>"
 

@@ -88,12 +88,12 @@ class Model(ABC):
         leaving, before = self.split.private[self.split.private.positions(uids)], self.pieces()
         scores, hash_before = self.scores(leaving), self.hash()
         started = time.perf_counter()
-        relearnt, gradients = self.unlearn(uids)
+        passed, gradients = self.unlearn(uids)
         self.predict_proba(self.split.test[:1])
         seconds, after = time.perf_counter() - started, self.pieces()
         changed = {name: before.get(name) != after.get(name) for name in before | after}
         hashes, scores_after = (hash_before, self.hash()), self.scores(leaving)
-        outcome = Outcome(tuple(uids), relearnt, gradients, seconds, changed, *hashes, scores, scores_after)
+        outcome = Outcome(tuple(uids), passed, gradients, seconds, changed, *hashes, scores, scores_after)
         self.outcomes.append(outcome)
         return outcome
 
@@ -159,7 +159,7 @@ class Model(ABC):
 
     @abstractmethod
     def unlearn(self, uids: list[str]) -> tuple[int, int]:
-        """Forget; return how many samples were learned again, and how many sample gradients it took."""
+        """Forget; return how many samples went through the model again, and how many sample gradients it took."""
 
     @abstractmethod
     def take_back(self, outcome: Outcome) -> None:
@@ -183,8 +183,8 @@ class ExactModel(Model):
     def unlearn(self, uids: list[str]) -> tuple[int, int]:
         """Clusters that lose somebody are learned again; exact sums are subtracted from, and nobody is."""
         receipt = self.eraser.forget(uids)
-        relearnt = 0 if receipt.summed else sum(receipt.clusters_tuned.values())
-        return relearnt, receipt.sample_gradients
+        passed = 0 if receipt.summed else sum(receipt.clusters_tuned.values())
+        return passed, receipt.sample_gradients
 
     def take_back(self, outcome: Outcome) -> None:
         """Those who left are added again, which gives the same bits as before."""

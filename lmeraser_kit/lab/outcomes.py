@@ -15,7 +15,7 @@ class Outcome:
 
     Attributes:
         uids: Who has left.
-        relearnt: Samples that were learned again, each once however often it was passed.
+        passed: Samples that went through the model again, each once however often it did.
         sample_gradients: Samples passed forward and backward.
         seconds: From the request to the next answered prediction, features being at hand.
         changed: For each piece of the state, by name: whether its hash is another one (or it is new, or gone).
@@ -26,7 +26,7 @@ class Outcome:
     """
 
     uids: tuple[str, ...]
-    relearnt: int
+    passed: int
     sample_gradients: int
     seconds: float
     changed: dict[str, bool]

@@ -97,13 +97,20 @@ class Page:
     def held(self) -> str:
         """How many images the model holds, as a sentence."""
         gone, n = len(self.model.gone), len(self.split.private)
-        return f"This model holds {n - gone} of {n} private images" + (f"; {gone} are forgotten." if gone else ".")
+        return f"This model holds {n - gone} of {n} private images" + (
+            f"; {gone} {'is' if gone == 1 else 'are'} forgotten." if gone else "."
+        )
 
     def button(self, text: str, action: Callable[[], None], **layout: str) -> w.Button:
         """A button that does something when it is pressed, and never breaks the page."""
         made = w.Button(description=text, tooltip=text, layout={"width": "auto", **layout})
         made.on_click(self.guarded(action))
         return made
+
+    def question(self, text: str, answers: tuple[str, ...]) -> w.RadioButtons:
+        """A question whose answer is asked for before something is shown."""
+        style, layout = {"description_width": "initial"}, {"width": "max-content"}
+        return w.RadioButtons(options=answers, value=None, description=text, style=style, layout=layout)
 
     def guarded(self, action: Callable[[], None]) -> Callable:
         """The action; if it raises, the page says why and stays as it was."""

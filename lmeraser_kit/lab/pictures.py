@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import base64
-import io
 from collections.abc import Iterable
 from html import escape
 
@@ -12,9 +10,9 @@ import numpy as np
 import seaborn as sns
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
-from PIL import Image
 
 from lmeraser_kit.figures.theme import set_theme
+from lmeraser_kit.ground.html import data_uri
 from lmeraser_kit.ground.samples import Samples
 
 SAME, OTHER = "#dbe4ee", "#b34700"  # of a tile; its sign says the same without colour
@@ -80,29 +78,18 @@ SCRIPT = """
 """
 
 
-def uri(pixels: np.ndarray) -> str:
-    """An image as a data URI, of uint8 (C, H, W), C = 1 or 3."""
-    image = Image.fromarray(pixels[0] if len(pixels) == 1 else np.moveaxis(pixels, 0, -1))
-    return encoded(image.save, format="PNG")
-
-
-def encoded(save, **options) -> str:
-    """A data URI of what `save` writes as a PNG."""
-    buffer = io.BytesIO()
-    save(buffer, **options)
-    return "data:image/png;base64," + base64.b64encode(buffer.getvalue()).decode()
-
-
 def thumbnails(samples: Samples) -> str:
     """Style rules: image i of the samples, in their order, is the background of what has the class `lmk-i`."""
-    rules = (f".lmk-{i} {{background-image: url({uri(image)})}}" for i, image in enumerate(np.asarray(samples.images)))
+    rules = (
+        f".lmk-{i} {{background-image: url({data_uri(image)})}}" for i, image in enumerate(np.asarray(samples.images))
+    )
     return f"<style>{STYLE}{''.join(rules)}</style>"
 
 
 def row(pictures: Iterable[tuple[np.ndarray, str, str]], side: int = 72) -> str:
     """Pictures beside each other: pixels, uint8 (C, H, W), caption, alternative text."""
     shown = (
-        f'<figure><img src="{uri(pixels)}" width="{side}" height="{side}" alt="{escape(alt, quote=True)}">'
+        f'<figure><img src="{data_uri(pixels)}" width="{side}" height="{side}" alt="{escape(alt, quote=True)}">'
         f"<figcaption>{escape(caption)}</figcaption></figure>"
         for pixels, caption, alt in pictures
     )
@@ -125,7 +112,7 @@ def tiles(changed: dict[str, bool]) -> str:
     return f'{said}<ul class="tiles" aria-label="Pieces of the state">{"".join(made)}</ul>'
 
 
-def distribution(inside: np.ndarray, outside: np.ndarray, marks: dict[str, float]) -> tuple[Figure, str]:
+def distribution(inside: np.ndarray, outside: np.ndarray, marks: dict[str, float]) -> Figure:
     """Membership scores of one image in reference models, and in the attacked model.
 
     Args:
@@ -134,7 +121,7 @@ def distribution(inside: np.ndarray, outside: np.ndarray, marks: dict[str, float
         marks: The attacked model's, by what it is called.
 
     Returns:
-        The figure, and a sentence that says what it shows.
+        The figure; its label says what it shows, for its alternative text.
     """
     set_theme()
     figure, ax = plt.subplots(figsize=(8.2, 6))
@@ -157,13 +144,5 @@ def distribution(inside: np.ndarray, outside: np.ndarray, marks: dict[str, float
     )
     alt = f"{middle}, {len(outside)} without it of {np.median(outside):.1f}."
     alt += "".join(f" The model {name}: {value:.1f}." for name, value in marks.items())
-    return figure, alt
-
-
-def shown(figure: Figure, alt: str) -> str:
-    """A figure as an image with an alternative text; it is closed."""
-    text = escape(alt, quote=True)
-    source = encoded(figure.savefig, format="png", dpi=80, bbox_inches="tight")
-    picture = f'<img src="{source}" style="max-width: 100%" alt="{text}">'
-    plt.close(figure)
-    return picture
+    figure.set_label(alt)
+    return figure

@@ -79,6 +79,7 @@ class References:
     def __init__(self, split: Split, backbone: Backbone, n_models: int = N_MODELS, root: Path | str = DATA):
         self.split, self.backbone, self.n_models = split, backbone, n_models
         self.inside = halves(n_models, len(split.private), seed=0)
+        here = [path.read_bytes() for path in sorted(Path(__file__).parent.glob("*.py"))]  # no part of the kit's hash
         made_of = [
             split.digest,
             backbone.fingerprint,
@@ -86,7 +87,7 @@ class References:
             n_models,
             sorted(environment(backbone.device, 1).items()),
         ]
-        self.folder = Path(root) / "shadows" / f"lab-{digest(str(made_of))[:16]}"
+        self.folder = Path(root) / "shadows" / f"lab-{digest(str(made_of), *here)[:16]}"
 
     def parts(self) -> list[np.ndarray]:
         """The numbers of the models of each part."""

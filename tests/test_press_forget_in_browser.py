@@ -1,0 +1,186 @@
+"""The page "press Forget" in a real Chromium, without a screen, driven by Selenium.
+
+On Debian and Ubuntu: `apt-get install chromium chromium-driver`. Without them these tests are skipped.
+"""
+
+import json
+import os
+import shutil
+import socket
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import psutil
+import pytest
+from selenium import webdriver
+from selenium.common.exceptions import TimeoutException
+from selenium.webdriver.common.by import By
+from selenium.webdriver.common.keys import Keys
+from selenium.webdriver.support.ui import Select, WebDriverWait
+
+from lmeraser_kit.lab.models import new_model
+from lmeraser_kit.lab.references import split_and_backbone
+
+NOTEBOOK = Path(__file__).parents[1] / "notebooks" / "press_forget.ipynb"
+CHROMIUM, DRIVER = (shutil.which(name) for name in ("chromium", "chromedriver"))
+pytestmark = pytest.mark.skipif(
+    not (CHROMIUM and DRIVER), reason="no chromium: apt-get install chromium chromium-driver"
+)
+PATIENCE = 60  # seconds
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory):
+    """The page's notebook with small parameters, served by Voila: its address, its process, and where its data are."""
+    folder = tmp_path_factory.mktemp("page")
+    text = NOTEBOOK.read_text().replace("backbone_epochs: int = 30", "backbone_epochs: int = 2")
+    (folder / NOTEBOOK.name).write_text(text.replace("n_models: int = 64", "n_models: int = 8"))
+    assert json.loads((folder / NOTEBOOK.name).read_text()) != json.loads(NOTEBOOK.read_text())
+    with socket.socket() as probe:
+        probe.bind(("localhost", 0))
+        port = probe.getsockname()[1]
+    command = [sys.executable, "-m", "voila", folder / NOTEBOOK.name, f"--port={port}", "--no-browser"]
+    process = subprocess.Popen(command, env=os.environ | {"LMERASER_DATA": str(folder)}, stderr=subprocess.DEVNULL)
+    try:
+        WebDriverWait(port, PATIENCE).until(lambda p: not socket.socket().connect_ex(("localhost", p)))
+        yield f"http://localhost:{port}", process, folder
+    finally:
+        process.terminate()
+        process.wait()
+
+
+class Window:
+    """A browser window, its controls found by what a screen reader calls them."""
+
+    def __init__(self, address, width=1280, height=720):
+        options = webdriver.ChromeOptions()
+        options.binary_location = CHROMIUM
+        for argument in ("--headless", "--no-sandbox", "--disable-dev-shm-usage"):
+            options.add_argument(argument)
+        self.driver = webdriver.Chrome(options, webdriver.ChromeService(DRIVER))
+        self.driver.execute_cdp_cmd(
+            "Emulation.setDeviceMetricsOverride",
+            {"width": width, "height": height, "deviceScaleFactor": 1, "mobile": False},
+        )
+        self.driver.get(address)
+        self.wait(lambda: "689 of 689" in self.status)
+
+    def wait(self, until):
+        waiting = WebDriverWait(self.driver, PATIENCE, ignored_exceptions=[Exception])
+        try:
+            return waiting.until(lambda _: until())
+        except TimeoutException:
+            raise AssertionError(self.driver.find_element(By.TAG_NAME, "body").text) from None
+
+    @property
+    def status(self):
+        return self.driver.find_element(By.CSS_SELECTOR, ".lmk-status").text
+
+    def controls(self, kind="button, select, input"):
+        found = self.driver.find_elements(By.CSS_SELECTOR, ", ".join(f".lmk {part}" for part in kind.split(", ")))
+        return [control for control in found if control.is_displayed()]
+
+    def control(self, name, kind="button, select, input"):
+        return next(c for c in self.controls(kind) if c.accessible_name.strip().startswith(name))
+
+    def press(self, name):
+        self.wait(lambda: self.control(name, "button").click() or True)
+
+    def says(self, text):
+        self.wait(lambda: text in self.status)
+
+    def shows(self, text):
+        self.wait(lambda: text in self.driver.find_element(By.CSS_SELECTOR, ".lmk").text)
+
+    def forget(self, guess):
+        self.press("2 Forget")
+        field = self.wait(lambda: self.control("How many images", "input"))
+        field.send_keys(guess, Keys.TAB)
+        self.press("Forget")
+
+
+@pytest.fixture
+def window(server):
+    opened = Window(server[0])
+    yield opened
+    opened.driver.quit()
+
+
+def test_a_whole_forget_has_the_hash_of_the_package(server, window):
+    window.press("Image 5,")
+    window.shows("Image 5: a")
+    window.press("Choose this image")
+    window.says("1 chosen")
+    window.forget("many")
+    window.says("is no number")
+    window.control("How many images", "input").clear()
+    window.forget("70")
+    window.says("Forgotten in")
+    window.press("Fit without them")
+    window.says("You made no guess")
+    window.control("equal", "input").click()
+    window.press("Fit without them")
+    window.says("The hashes are equal")
+    model = new_model("lmeraser", *split_and_backbone(2, server[2]))
+    model.forget(model.split.private.uids[[5]].tolist())
+    window.shows(model.hash()[:24])
+    window.press("Undo")
+    window.says("the same hash as before it")
+    window.says("689 of 689")
+
+
+def test_every_control_has_a_name_and_breaks_nothing(window):
+    for step in ("1 Look", "2 Forget", "3 Attack"):
+        window.press(step)
+        time.sleep(1)
+        names = [control.accessible_name.strip() for control in window.controls()]
+        assert all(names), names
+        for name in names:
+            if name not in ("1 Look", "2 Forget", "3 Attack") and not name.startswith(("Make the others", "Image ")):
+                for control in [c for c in window.controls("button") if c.accessible_name.strip() == name]:
+                    control.click()
+                    window.wait(lambda: not window.status.endswith("..."))
+        assert "rror" not in window.status
+    method = Select(window.control("Method", "select"))
+    names = [option.text for option in method.options]
+    for option in [*names[1:], names[0]]:
+        method.select_by_visible_text(option)
+        window.wait(lambda: "private images" in window.status and not window.status.endswith("..."))
+    window.press("Reset")
+    window.says("Reset.")
+
+
+def test_keys_alone_will_do_and_a_screen_reader_is_told(window):
+    look = window.control("2 Forget", "button")
+    look.send_keys(Keys.ENTER)
+    window.wait(lambda: window.control("Forget", "button"))
+    window.control("1 Look", "button").send_keys(Keys.SPACE)
+    window.wait(lambda: window.control("Choose this image", "button").send_keys(Keys.ENTER) or True)
+    window.says("1 chosen")
+    line = window.driver.find_element(By.CSS_SELECTOR, ".lmk-status")
+    window.wait(lambda: line.get_attribute("aria-live") == "polite")
+    window.wait(lambda: window.control("1 Look", "button").get_attribute("aria-pressed") == "true")
+    assert all(image.get_attribute("alt") for image in window.driver.find_elements(By.CSS_SELECTOR, ".lmk img"))
+
+
+def test_two_windows_share_no_model_and_a_tablet_needs_no_scrolling_sideways(server, window):
+    other = Window(server[0], 820, 1180)
+    try:
+        window.press("Choose this image")
+        window.forget("70")
+        window.says("688 of 689")
+        other.press("2 Forget")
+        other.press("1 Look")
+        other.says("689 of 689")
+        for one in (window, other):
+            assert one.driver.execute_script("return document.documentElement.scrollWidth - window.innerWidth") <= 0
+    finally:
+        other.driver.quit()
+
+
+def test_a_window_says_that_its_kernel_was_killed(server, window):
+    kernels = [p for p in psutil.Process(server[1].pid).children() if "ipykernel_launcher" in " ".join(p.cmdline())]
+    max(kernels, key=lambda kernel: kernel.create_time()).kill()  # others are of windows that have been closed
+    window.wait(lambda: "has stopped" in window.driver.find_element(By.CSS_SELECTOR, "[role=alert]").text)
