@@ -32,7 +32,6 @@ def main(arguments: list[str] | None = None) -> int:
             return 2
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))  # ends the others, too
     serve = [sys.executable, "-m", "voila", str(NOTEBOOK), f"--port={given.port}", "--show_tracebacks=True"]
-    serve += [f"--MappingKernelManager.cull_{what}=60" for what in ("interval", "idle_timeout")]  # of closed windows
     print(f"The page: http://localhost:{given.port} (Ctrl-C ends it). Reference models are made beside it.", flush=True)
     server = subprocess.Popen(serve + ["--no-browser"] * given.no_browser)
     references = ["nice", sys.executable, "-m", "lmeraser_kit.lab.references"]  # the page goes first
