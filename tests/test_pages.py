@@ -55,7 +55,10 @@ def put_out(output):
 def texts_of_images(page):
     """The alternative texts of a page's images; empty where there is none."""
     images = re.findall(r"<img\b[^>]*>", page)
-    return [html.unescape((re.findall(r'\balt="([^"]*)"', image) or [""])[0]) for image in images]
+    return [
+        html.unescape((re.search(r"""\balt=(["'])(?P<text>.*?)\1""", image) or {"text": ""})["text"])
+        for image in images
+    ]
 
 
 def faults(notebook):
@@ -145,6 +148,14 @@ def test_a_fault_is_found(code, fault, tmp_path):
 
 def test_a_bar_that_went_on_and_a_share_are_no_faults(tmp_path):
     assert faults(executed("print('10%|#  |\\r100%|###|', 'found: 0% of https://a.org/home/x')", tmp_path)) == []
+
+
+def test_texts_of_images_are_found_in_either_quotes():
+    assert texts_of_images("<img src='a' alt='It is 5\" wide'><img alt=\"It's 5\"><img src=\"b\">") == [
+        'It is 5" wide',
+        "It's 5",
+        "",
+    ]
 
 
 def test_a_text_says_what_is_in_a_figure():
