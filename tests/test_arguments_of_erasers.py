@@ -98,8 +98,9 @@ def test_a_wrong_argument_is_refused_by_fit_and_plan_and_by_whatever_comes_later
             check(lambda _, call=call: call(private[:30], public=split.public[:40]), wrong, says or argument)
         assert not hasattr(eraser, "state_")
         vars(eraser).update(changed)  # as if somebody had called set_params after the fit
+        assert "forget" in dir(eraser)  # names are told, by scikit-learn's dir, whatever the model answers
         later = [lambda e: e.predict(split.test), lambda e: e.score(split.test), lambda e: e.forget(private.uids[0])]
-        later += [lambda e: e.add(private[40:41]), lambda e: e.verify(), lambda e: e.forward_passes]
+        later += [lambda e: e.add(private[40:41]), lambda e: e.verify(), lambda e: e.forward_passes()]
         for call in later:
             check(lambda _, call=call, e=eraser: call(e), wrong, f"{says or argument}|changed since the fit")
 

@@ -86,6 +86,7 @@ def test_the_environment_names_kernels_that_round_differently():
 def test_the_environment_knows_threads_and_code(monkeypatch):
     here = determinism.environment("cpu", 1)
     assert determinism.environment("cpu", 2) != here
+    assert ", device cpu, " in determinism.environment_in_words("cpu", 1)
     monkeypatch.setattr(determinism, "code_digest", lambda: "other code")
     assert {k for k, v in determinism.environment("cpu", 1).items() if v != here[k]} == {"kit"}
 

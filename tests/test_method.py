@@ -309,7 +309,7 @@ def test_forward_passes_are_those_of_a_prediction(clusters, recipe, passes, make
         type(eraser.backbone), "__call__", lambda self, x, *layers: (seen.append(len(x)), call(self, x, *layers))[1]
     )
     eraser.predict(split.test[:FEATURE_BATCH])
-    assert eraser.forward_passes == passes == sum(seen) / FEATURE_BATCH
+    assert eraser.forward_passes() == passes == sum(seen) / FEATURE_BATCH
 
 
 def test_a_head_may_start_from_its_closed_form(make_eraser, private, split):

@@ -98,7 +98,7 @@ def test_the_ridge_head_is_the_solution_over_all_samples(layers, mirrored, backb
         x.T @ x + 5 * np.square(public).mean() * np.eye(x.shape[1]), x.T @ np.eye(10)[private.labels]
     )
     np.testing.assert_allclose(ridge.head(), expected, rtol=2e-3, atol=2e-4)  # features are rounded to 15 bits
-    assert ridge.forward_passes == 1 + mirrored
+    assert ridge.forward_passes() == 1 + mirrored
     receipt = ridge.forget(private.uids[0])
     assert len(receipt.clusters_tuned) == 1 and receipt.sample_gradients == 0
     assert ridge.score(split.test) > 0.4

@@ -240,6 +240,11 @@ def environment(device: torch.device | str, threads: int, numpy: bool = True) ->
     return {name: value for name, value in everything.items() if numpy or name not in OF_NUMPY}
 
 
+def environment_in_words(device: torch.device | str, threads: int) -> str:
+    """`environment` on a line, for a reader: `torch 2.14.1, ..., device cpu, threads 1`."""
+    return ", ".join(f"{name} {value}" for name, value in environment(device, threads).items())
+
+
 def pick_device(device: str = "auto") -> torch.device:
     """`auto` is CUDA where there is one, then MPS, then the CPU; any other name is torch's.
 

@@ -236,7 +236,6 @@ class BaseEraser(DisplayedEraser, ABC):
         labels = checks.class_labels(labels, n, self.n_classes_)
         return float(np.mean(self.predict(samples) == labels))
 
-    @property
     def forward_passes(self) -> int:
         """Passes through the backbone that a prediction takes, at most."""
         self.check_unchanged()
