@@ -177,10 +177,16 @@ def wrong_answers():
     yield "6.1", (lambda x, largest, bits: (np.rint(x), 1.0),), "the step is 2/7"
     yield "6.1", (lambda x, largest, bits: (np.rint(x / (2 / 7)).astype(int), 2 / 7),), "cut off"
     yield "6.2", (lambda a, b, step, p: np.zeros((4, 3)),), "not the weights"
+    ridge = lambda a, b, step, p: np.linalg.solve(step**2 * (a[0] + b[0]) + p * np.eye(4), step * (a[1] + b[1]))  # noqa: E731
+    yield "6.2", (lambda a, b, step, p: ridge(a, b, step, 1.0),), "whatever `penalty` is"
+    yield "6.2", (lambda a, b, step, p: ridge(a, b, step, p * step**2),), "sums in steps"
     yield "7.1", (lambda scores, truth: 0.5,), "two who were not"
     yield "7.2", (lambda scores, truth, share: 1.0,), "share of 0"
     yield "8.1", (lambda a, before, after: np.ones(6),), "divide by it"
     yield "8.2", (lambda a, before, after, x: int(np.argmax(x @ (a @ (after - before)))),), "smallest"
+    yield "8.2", (lambda a, before, after, x: int(np.argmax(x @ before)),), "its prediction"
+    yield "8.2", (lambda a, before, after, x: int(np.argmax(abs(x @ (a @ (after - before))))),), "largest in size"
+    yield "8.2", (lambda a, before, after, x: 1,), "the class was 0"
 
 
 @pytest.mark.parametrize("exercise, answers, message", list(wrong_answers()))

@@ -42,6 +42,10 @@ def exercise_2(combined_head: Callable) -> str:
         return "your sums are still in steps: multiply X'X by the step twice, and X'Y once."
     if np.allclose(found, np.linalg.solve(x.T @ x, x.T @ labels)):
         return "the penalty is missing."
+    if np.allclose(found, np.linalg.solve(x.T @ x + np.eye(4), x.T @ labels)):
+        return "you add 1 to the diagonal whatever `penalty` is: add penalty * np.eye(len(gram))."
+    if np.allclose(found, np.linalg.solve(x.T @ x + step**2 * 2.0 * np.eye(4), x.T @ labels)):
+        return "you add the penalty to sums in steps: bring them to units of features first."
     heads = [np.linalg.solve(step**2 * g + 2.0 * np.eye(4), step * p) for g, p in parts]
     if np.allclose(found, np.mean(heads, axis=0)):
         return "that is the mean of two heads: add the sums, and solve once."

@@ -6,6 +6,8 @@ from collections.abc import Callable
 
 import numpy as np
 
+SEEDS_AND_LABELS = ((10, 0), (11, 1), (36, 0), (36, 1), (0, 0))  # the usual mistakes have different answers here
+
 
 def deletion(seed: int, label: int) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
     """A ridge regression before and after one person has left: A, both weights, and the person's image."""
@@ -40,15 +42,28 @@ def exercise_1(direction: Callable) -> str:
 
 def exercise_2(label_of: Callable) -> str:
     """The deleted person's class."""
-    for label in (0, 1, 2, 1):
-        a, before, after, image = deletion(10 + label, label)
+    mistakes = {
+        "you take the largest of the numbers: y is subtracted, so its class has the smallest.": [],
+        "you take the number that is largest in size: a model that is sure of another class has one as large.": [],
+        "you ask the model before what it says of the image: that is its prediction, and not the label.": [],
+    }
+    labels, answers = [], []
+    for seed, label in SEEDS_AND_LABELS:
+        a, before, after, image = deletion(seed, label)
         found = label_of(a, before, after, 3 * image)
         if np.size(found) != 1:
             return f"one class was expected, and your function returns {np.size(found)} numbers."
-        if int(found) == label:
-            continue
         numbers = image @ (a @ (after - before))
-        if int(found) == int(np.argmax(numbers)):
-            return "you take the largest of the numbers: y is subtracted, so its class has the smallest."
-        return f"the class was {label}, and your function says {int(found)}: look at image @ A @ (after - before)."
-    return ""
+        wrong = np.argmax(numbers), np.argmax(abs(numbers)), np.argmax(image @ before)
+        for given, one in zip(mistakes.values(), wrong, strict=True):
+            given.append(int(one))
+        labels.append(label)
+        answers.append(int(found))
+    if answers == labels:
+        return ""
+    said = next((text for text, given in mistakes.items() if given == answers), "")
+    at = next(i for i, (one, other) in enumerate(zip(answers, labels, strict=True)) if one != other)
+    return (
+        said
+        or f"the class was {labels[at]}, and your function says {answers[at]}: look at image @ A @ (after - before)."
+    )

@@ -99,7 +99,7 @@ class Verification:
     )
 
     def __str__(self) -> str:
-        tuned = f"clusters tuned again: {', '.join(map(str, self.clusters))}; {self.n_samples} samples held"
+        tuned = f"clusters learnt again: {', '.join(map(str, self.clusters))}; {self.n_samples} samples held"
         hashes = f"state {self.state_hash}\nroot  {self.root}"
         return f"{tuned}\n{hashes}\n\nIt proves: {self.proves}\n\nIt does not prove: {self.does_not_prove}"
 
