@@ -118,6 +118,14 @@ def test_a_copy_to_give_away_has_the_kit_and_its_page_names_the_file(tmp_path):
             assert kit.read(str(path.relative_to(ROOT))) == path.read_bytes()
 
 
+def test_a_copy_for_nbgrader_has_the_solutions_and_no_link_that_leads_nowhere(tmp_path):
+    written = handout.graded_copy(tmp_path / "grading")
+    assert [path.parent.name for path in written] == [f"lesson{k}" for k in range(1, 9)]
+    whole = "\n".join(path.read_text() for path in written)
+    assert whole.count("BEGIN SOLUTION") == 16 and "](../" not in whole and "of the kit)" in whole
+    assert handout.main([str(tmp_path / "grading"), "--graded"]) == 2
+
+
 def test_a_wheel_that_cannot_be_built_leaves_no_copy(tmp_path, monkeypatch):
     monkeypatch.setattr(handout, "SOURCES", ("LICENSE",))
     with pytest.raises(RuntimeError, match="the wheel was not built"):

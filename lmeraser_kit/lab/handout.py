@@ -1,7 +1,8 @@
 """The lessons as students get them, made from notebooks/lessons/solutions: there is one source for both.
 
-    python -m lmeraser_kit.lab.handout              # notebooks/lessons/*.ipynb, for the repository
-    python -m lmeraser_kit.lab.handout FOLDER       # a copy to give away
+    python -m lmeraser_kit.lab.handout                    # notebooks/lessons/*.ipynb, for the repository
+    python -m lmeraser_kit.lab.handout FOLDER             # a copy to give away
+    python -m lmeraser_kit.lab.handout FOLDER --graded    # sources for nbgrader
 
 Solutions are nbgrader's: what lies between BEGIN SOLUTION and END SOLUTION goes, and so do answers to open questions.
 """
@@ -14,6 +15,8 @@ import shutil
 import subprocess
 import sys
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from lmeraser_kit.experiments.extras import need
@@ -29,6 +32,7 @@ from lmeraser_kit.experiments.results import PROJECT
 
 SOLUTIONS = PROJECT / "notebooks" / "lessons" / "solutions"
 CODE, TEXT = "# your code", "*Your answer.*"
+ELSEWHERE = (r"\[([^\]]+)\]\(\.\./\.\./\.\./([^)]+)\)", r"\1 (`\2` of the kit)")  # a link that a copy cannot have
 SOURCES = ("pyproject.toml", "README.md", "LICENSE", "lmeraser_kit")  # what a wheel is built of
 README = """# Machine unlearning: eight lessons
 
@@ -128,11 +132,9 @@ def build_wheel(folder: Path) -> Path:
     return wheel
 
 
-def student_copy(folder: Path) -> list[Path]:
-    """Write a folder to give away: lessons without solutions, the kit's wheel, and how to start. Returns the files.
-
-    Args:
-        folder: A folder that is not there, or is empty.
+@contextmanager
+def new_folder(folder: Path) -> Iterator[None]:
+    """Make a folder, and take it away again if what is done inside fails: nothing is left half-written.
 
     Raises:
         ValueError: If there is something in it.
@@ -141,15 +143,46 @@ def student_copy(folder: Path) -> list[Path]:
         raise ValueError(f"{folder} is not empty: name a new folder, so that nobody's answers are lost")
     folder.mkdir(parents=True, exist_ok=True)
     try:
+        yield
+    except BaseException:
+        shutil.rmtree(folder)
+        raise
+
+
+def student_copy(folder: Path) -> list[Path]:
+    """Write a folder to give away: lessons without solutions, the kit's wheel, and how to start. Returns the files.
+
+    Args:
+        folder: A folder that is not there, or is empty.
+
+    Raises:
+        ValueError: If there is something in it.
+        RuntimeError: If the wheel cannot be built.
+    """
+    with new_folder(folder):
         written = [folder / "README.md", build_wheel(folder)]
         written[0].write_text(README.format(wheel=written[1].name))
         for path in sorted(SOLUTIONS.glob("*.ipynb")):
-            elsewhere = r"\[([^\]]+)\]\(\.\./\.\./\.\./([^)]+)\)"
-            nbformat.write(with_links(unsolved(path), elsewhere, r"\1 (`\2` of the kit)"), folder / path.name)
+            nbformat.write(with_links(unsolved(path), *ELSEWHERE), folder / path.name)
             written.append(folder / path.name)
-    except BaseException:
-        shutil.rmtree(folder)  # nothing half-written
-        raise
+    return written
+
+
+def graded_copy(folder: Path) -> list[Path]:
+    """Write a folder for nbgrader: the lessons with their solutions, each as a source. Returns the files.
+
+    Args:
+        folder: A folder that is not there, or is empty.
+
+    Raises:
+        ValueError: If there is something in it.
+    """
+    written = []
+    with new_folder(folder):
+        for path in sorted(SOLUTIONS.glob("*.ipynb")):
+            written.append(folder / "source" / f"lesson{path.name.partition('_')[0]}" / path.name)
+            written[-1].parent.mkdir(parents=True)
+            nbformat.write(with_links(nbformat.read(path, as_version=4), *ELSEWHERE), written[-1])
     return written
 
 
@@ -161,13 +194,17 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument(
         "folder", nargs="?", type=Path, help="where a copy to give away goes; by default notebooks/lessons"
     )
-    folder = parser.parse_args(arguments).folder
+    parser.add_argument("--graded", action="store_true", help="the lessons with their solutions, for nbgrader")
+    given = parser.parse_args(arguments)
+    if given.graded and not given.folder:
+        parser.error("--graded needs a folder")
+    write = graded_copy if given.graded else student_copy
     try:
-        written = student_copy(folder) if folder else write_lessons(SOLUTIONS.parent)
+        written = write(given.folder) if given.folder else write_lessons(SOLUTIONS.parent)
     except (ValueError, RuntimeError) as error:
         print(error, file=sys.stderr)
         return 2
-    print(f"{len(written)} files in {written[0].parent}")
+    print(f"{len(written)} files in {given.folder or SOLUTIONS.parent}")
     return 0
 
 
