@@ -215,6 +215,19 @@ def test_a_wrong_answer_is_told_what_is_wrong(exercise, answers, message, capsys
     assert message in capsys.readouterr().out
 
 
+@pytest.mark.committed
+def test_the_page_for_teachers_has_the_times_and_the_guesses_of_the_lessons():
+    page = (ROOT / "docs" / "teaching.md").read_text()
+    for path in LESSONS:
+        notebook, k = nbformat.read(path, as_version=4), number(path)
+        minutes, seconds = re.search(
+            r"Time\.\*\* (\d+) minutes to read and to solve; it runs in (\d+ to \d+) seconds", notebook.cells[0].source
+        ).groups()
+        assert f"| {minutes} min | {seconds} s |" in re.search(rf"^\| \[{k}\]\(.*", page, re.M).group()
+        asked = sum(cell.count("compare(guess") for cell in texts(notebook, "code"))
+        assert len(re.findall(rf"^\| {k}\. ", page, re.M)) == asked, f"guesses of lesson {k}"
+
+
 def test_parameters_are_what_the_small_run_sets():
     for path in LESSONS:
         cells = nbformat.read(path, as_version=4).cells
