@@ -10,7 +10,7 @@ BIN := $(VENV)/bin
 READY := $(VENV)/ready
 
 .DEFAULT_GOAL := help
-.PHONY: help reproduce agree reference tolerance plan test kill-test bench gpu stand-ins lessons student-copy class lab lint docs clean lock
+.PHONY: help reproduce agree reference tolerance plan test kill-test bench gpu stand-ins lessons student-copy graded-copy class lab lint docs clean lock
 
 help:  ## this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -72,9 +72,13 @@ stand-ins: $(READY)  ## run the paper's profile on tiny stand-ins for its datase
 lessons: $(READY)  ## make the lessons from their solutions
 	$(BIN)/python -m lmeraser_kit.lab.handout
 
-student-copy: $(READY)  ## the lessons without solutions, to give away: DIR=~/course
+student-copy: $(READY)  ## the lessons without solutions, and the kit, to give away: DIR=~/course
 	@test -n "$(DIR)" || { echo "Say where: make student-copy DIR=~/course" >&2; exit 2; }
 	$(BIN)/python -m lmeraser_kit.lab.handout $(DIR)
+
+graded-copy: $(READY)  ## the lessons as nbgrader's sources, solutions and all: DIR=~/grading
+	@test -n "$(DIR)" || { echo "Say where: make graded-copy DIR=~/grading" >&2; exit 2; }
+	$(BIN)/python -m lmeraser_kit.lab.handout --graded $(DIR)
 
 class: $(READY)  ## open the page "press Forget" in a browser (PORT=8866)
 	@$(BIN)/python -m lmeraser_kit.lab --port $(PORT)

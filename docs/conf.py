@@ -2,7 +2,7 @@
 
 Notebooks are shown executed, from copies in docs/notebooks (git ignores them):
 
-- Experiments as the quick profile has left them in results/quick, or else without outputs and with a note.
+- Experiments as the quick profile has left them in results/quick, or else without outputs and with a note on top.
 - Lessons as students get them, exercises open: no solution is given away, and a page is the notebook itself.
   They are executed here, each again only if it or the package has changed. One that fails ends the build.
 """
@@ -25,9 +25,10 @@ ROOT = HERE.parent
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # lessons are small: more threads wait for each other
 LESSONS = HERE / "_build" / "lessons"  # where they have been executed
 CODE = [ROOT / "requirements.lock", *sorted((ROOT / "lmeraser_kit").rglob("*.py"))]
-NOT_RUN = """```{note}
-This notebook is shown without its outputs, because it has not been run here. `make reproduce` runs all of them in about
-12 minutes; `make docs` then shows them with figures and tables.
+NOT_RUN = """```{admonition} Shown without its outputs
+:class: note
+This page is the notebook's text and code alone: it had not been run when the documents were built. For figures, tables
+and the answer say `make reproduce`, which runs all experiments in about 12 minutes, and `make docs` again.
 ```"""
 
 project = "lmeraser-kit"
@@ -85,7 +86,8 @@ def page(source, executed):
         if cell["cell_type"] == "markdown":
             cell["source"] = with_links("".join(cell["source"]), source)
     if executed is None:
-        cells.insert(1, {"cell_type": "markdown", "id": "not-run", "metadata": {}, "source": NOT_RUN})
+        title, _, rest = cells[0]["source"].partition("\n")
+        cells[0]["source"] = f"{title}\n\n{NOT_RUN}\n{rest}"
     return content | {"cells": cells, "metadata": {"kernelspec": content["metadata"]["kernelspec"]}}
 
 

@@ -5,6 +5,7 @@ import os
 import re
 import subprocess
 import sys
+import zipfile
 from pathlib import Path
 
 import nbformat
@@ -13,7 +14,7 @@ import pytest
 import torch
 from nbgrader.nbgraderformat import MetadataValidator as ValidateAll
 
-from lmeraser_kit.lab import check, compare
+from lmeraser_kit.lab import check, compare, handout
 from lmeraser_kit.lab.handout import SOLUTIONS, student_copy, unsolved, write_lessons
 
 ROOT = Path(__file__).parents[1]
@@ -100,11 +101,36 @@ def test_nbgrader_reads_a_lesson(path):
 
 def test_a_copy_to_give_away_has_no_solution_and_overwrites_nothing(tmp_path):
     written = student_copy(tmp_path / "course")
-    assert len(written) == 9
-    whole = "\n".join(path.read_text() for path in written)
+    assert len(written) == 10 and set(written) == set((tmp_path / "course").iterdir())
+    whole = "\n".join(path.read_text() for path in written if path.suffix != ".whl")
     assert "SOLUTION" not in whole and "](../" not in whole and "of the kit)" in whole
     with pytest.raises(ValueError, match="is not empty"):
         student_copy(tmp_path / "course")
+
+
+def test_a_copy_to_give_away_has_the_kit_and_its_page_names_the_file(tmp_path):
+    written = student_copy(tmp_path / "course")
+    (wheel,) = (path for path in written if path.suffix == ".whl")
+    readme = (tmp_path / "course" / "README.md").read_text()
+    assert re.findall(r'pip install "\./(.*)\[lab\]"', readme) == [wheel.name] and "http" not in readme
+    with zipfile.ZipFile(wheel) as kit:
+        for path in (ROOT / "lmeraser_kit").rglob("*.py"):
+            assert kit.read(str(path.relative_to(ROOT))) == path.read_bytes()
+
+
+def test_a_copy_for_nbgrader_has_the_solutions_and_no_link_that_leads_nowhere(tmp_path):
+    written = handout.graded_copy(tmp_path / "grading")
+    assert [path.parent.name for path in written] == [f"lesson{k}" for k in range(1, 9)]
+    whole = "\n".join(path.read_text() for path in written)
+    assert whole.count("BEGIN SOLUTION") == 16 and "](../" not in whole and "of the kit)" in whole
+    assert handout.main([str(tmp_path / "grading"), "--graded"]) == 2
+
+
+def test_a_wheel_that_cannot_be_built_leaves_no_copy(tmp_path, monkeypatch):
+    monkeypatch.setattr(handout, "SOURCES", ("LICENSE",))
+    with pytest.raises(RuntimeError, match="the wheel was not built"):
+        student_copy(tmp_path / "course")
+    assert not (tmp_path / "course").exists()
 
 
 @pytest.mark.parametrize("path", LESSONS, ids=lambda path: path.stem)
@@ -193,6 +219,19 @@ def wrong_answers():
 def test_a_wrong_answer_is_told_what_is_wrong(exercise, answers, message, capsys):
     check(exercise, *answers)
     assert message in capsys.readouterr().out
+
+
+@pytest.mark.committed
+def test_the_page_for_teachers_has_the_times_and_the_guesses_of_the_lessons():
+    page = (ROOT / "docs" / "teaching.md").read_text()
+    for path in LESSONS:
+        notebook, k = nbformat.read(path, as_version=4), number(path)
+        minutes, seconds = re.search(
+            r"Time\.\*\* (\d+) minutes to read and to solve; it runs in (\d+ to \d+) seconds", notebook.cells[0].source
+        ).groups()
+        assert f"| {minutes} min | {seconds} s |" in re.search(rf"^\| \[{k}\]\(.*", page, re.M).group()
+        asked = sum(cell.count("compare(guess") for cell in texts(notebook, "code"))
+        assert len(re.findall(rf"^\| {k}\. ", page, re.M)) == asked, f"guesses of lesson {k}"
 
 
 def test_parameters_are_what_the_small_run_sets():

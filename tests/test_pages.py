@@ -214,4 +214,7 @@ def test_a_lesson_is_executed_once_and_one_that_fails_ends_the_build(conf, tmp_p
 def test_an_experiment_that_was_not_run_says_how_to(conf):
     source = ROOT / "notebooks" / "experiments" / "01_backbone.ipynb"
     cells = conf.page(source, None)["cells"]
-    assert "make reproduce" in cells[1]["source"] and cells[1]["source"].startswith("```{note}")
+    title, _, note, *_ = cells[0]["source"].splitlines()
+    assert title.startswith("# 01. ") and note == "```{admonition} Shown without its outputs"
+    assert "make reproduce" in cells[0]["source"] and cells[1]["cell_type"] == "code"
+    assert "```" not in conf.page(source, source)["cells"][0]["source"]

@@ -1,6 +1,8 @@
 """The page "press Forget", without a browser: its models against the package, and what the page refuses."""
 
+import re
 import socket
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -78,6 +80,18 @@ def test_the_page_asks_for_guesses_first_and_then_shows_what_was_computed(page):
     )
     page.undo.click()
     assert "the same hash as before it" in page.status.value
+
+
+@pytest.mark.committed
+def test_what_teachers_are_told_to_click_is_there(page):
+    """Its words; what each click shows depends on the chip."""
+    text = (Path(__file__).parents[1] / "docs" / "teaching.md").read_text()
+    script = re.sub(r"\*\*.*?\*\*", "", text.partition("## First clicks")[2].partition("\n## ")[0])
+    clicks = {re.sub(r"^Method: | *\d+ \(.*", "", click).strip(".") for click in re.findall(r"\*([^*\n]+)\*", script)}
+    there = [*page.steps, "Show", "Undo", *page.method._options_labels, *page.look.groups._options_labels]
+    there += [b.description for b in (page.look.choose, page.look.person, page.forget.press, page.forget.fresh)]
+    assert len(clicks) >= 10 and page.undo.description == "Undo" and page.look.groups.description == "Show"
+    assert not {click for click in clicks if not any(name.startswith(click) for name in there)}
 
 
 def test_the_attack_compares_with_the_reference_models_that_are_there(page):
