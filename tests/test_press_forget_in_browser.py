@@ -21,7 +21,7 @@ from selenium.webdriver.common.keys import Keys
 from selenium.webdriver.support.ui import Select, WebDriverWait
 
 from lmeraser_kit.lab.models import new_model
-from lmeraser_kit.lab.references import split_and_backbone
+from lmeraser_kit.lab.references import References, split_and_backbone
 
 NOTEBOOK = Path(__file__).parents[1] / "notebooks" / "press_forget.ipynb"
 CHROMIUM, DRIVER = (shutil.which(name) for name in ("chromium", "chromedriver"))
@@ -87,6 +87,9 @@ class Window:
 
     def press(self, name):
         self.wait(lambda: self.control(name, "button").click() or True)
+
+    def look(self, script):
+        return self.driver.execute_script(script)
 
     def says(self, text):
         self.wait(lambda: text in self.status)
@@ -163,6 +166,61 @@ def test_keys_alone_will_do_and_a_screen_reader_is_told(window):
     window.wait(lambda: line.get_attribute("aria-live") == "polite")
     window.wait(lambda: window.control("1 Look", "button").get_attribute("aria-pressed") == "true")
     assert all(image.get_attribute("alt") for image in window.driver.find_elements(By.CSS_SELECTOR, ".lmk img"))
+
+
+BEYOND = """const page = document.querySelector("#rendered_cells");
+return [...page.querySelectorAll("*")].filter(e => e.getBoundingClientRect().right > page.clientWidth + 1)
+    .map(e => e.tagName + " " + e.className);"""
+SCROLLING = """return [...document.querySelectorAll(".lmk, .lmk .widget-box")]
+    .filter(e => /auto|scroll/.test(getComputedStyle(e).overflowY) && e.scrollHeight > e.clientHeight + 1).length"""
+SMALLEST = """return Math.min(...[...document.querySelectorAll(".lmk :is(li, figcaption, td, th, p, label)")]
+    .map(e => parseFloat(getComputedStyle(e).fontSize)))"""
+CUT = """const pen = document.createElement("canvas").getContext("2d"), arrow = 24;
+return [...document.querySelectorAll(".lmk select")].filter(e => e.clientWidth).flatMap(e => {
+    pen.font = getComputedStyle(e).font;
+    return [...e.options].map(o => o.text).filter(text => pen.measureText(text).width > e.clientWidth - arrow); });"""
+
+
+@pytest.mark.parametrize(("width", "height", "grown"), [(1280, 720, 1), (820, 1180, 1), (1920, 1080, 1.5)])
+def test_everything_is_seen_on_a_laptop_a_tablet_and_a_projector(server, width, height, grown):
+    window = Window(server[0], width, height)
+    try:
+        button = window.look("return document.querySelector('.lmk-image').getBoundingClientRect().width")
+        assert button == pytest.approx(66 * grown, abs=1)
+        window.driver.find_element(By.CSS_SELECTOR, ".lmk-words summary").click()
+        window.shows("the frozen network, trained on public images")
+        window.press("Choose this image")
+        window.forget("70")
+        window.says("Forgotten in")
+        for step in ("1 Look", "2 Forget", "3 Attack"):
+            window.press(step)
+            time.sleep(0.5)
+            assert not window.look(BEYOND) and not window.look(SCROLLING) and not window.look(CUT)
+        assert (
+            window.look("return document.querySelectorAll('.lmk ul.tiles li').length") and window.look(SMALLEST) >= 16
+        )
+        line = window.look("return document.querySelector('.lmk-status').getBoundingClientRect().width")
+        assert line / window.look("return document.querySelector('#rendered_cells').clientWidth") > 0.9
+    finally:
+        window.driver.quit()
+
+
+def test_an_image_is_attacked_before_and_after_and_the_most_exposed_are_named(server, window):
+    References(*split_and_backbone(2, server[2]), 8, server[2]).prepare(("ridge head",), n_jobs=1)
+    Select(window.control("Method", "select")).select_by_visible_text("Ridge head (exact)")
+    exposed = "All, the most exposed first"
+    window.wait(lambda: Select(window.control("Show", "select")).select_by_visible_text(exposed) or True)
+    window.shows("furthest apart")
+    next(c for c in window.controls("button") if c.accessible_name.startswith("Image ")).click()
+    window.press("Choose this image")
+    for guess, marks in ((False, "With it: score"), (True, "Before: score")):
+        if guess:
+            window.forget("0")
+            window.says("Forgotten in")
+        window.press("3 Attack")
+        window.wait(lambda: window.control("among models without it", "input").click() or True)
+        window.press("Attack")
+        window.says(marks)
 
 
 def test_two_windows_share_no_model_and_a_tablet_needs_no_scrolling_sideways(server, window):

@@ -1,4 +1,4 @@
-"""Step 3 of the page "press Forget": the membership score of one image, in this model and in reference models."""
+"""Step 3 of the page "press Forget": the membership score of one image, in one model and in reference models."""
 
 from __future__ import annotations
 
@@ -17,6 +17,8 @@ import numpy as np
 from lmeraser_kit.evaluation.attacks import lira_online
 from lmeraser_kit.figures import as_html
 from lmeraser_kit.lab import pictures
+from lmeraser_kit.lab.attacked import attacked_scores
+from lmeraser_kit.lab.outcomes import FAR, separation
 
 LEAST = 8  # reference models, for half of them to have a spread
 GUESSES = ("among models trained with it", "among models without it", "one cannot tell")
@@ -66,12 +68,11 @@ class AttackPanel:
             self.who.options = options
             self.who.value = value if value in positions else positions[0]
         references = page.references
-        n = len(references.available(page.model.name)[0])
+        n = references.n_ready(page.model.name)
         self.make.layout.display = "none" if n == references.n_models else ""
-        count = (
-            f"<b>{n} of {references.n_models}</b> reference models of this method are ready, each trained on a random"
-        )
-        self.ready.value = f"<h2>Was this image in the training set?</h2><p>{count} half of the private images.</p>"
+        count = f"<b>{n} of {references.n_models}</b> reference models of this method are ready, each of a random half"
+        what = "Attacked is a model of half of them, too, with this image in it, before and after the same request."
+        self.ready.value = f"<h2>Was this image in the training set?</h2><p>{count} of the private images. {what}</p>"
 
     def attack(self) -> None:
         """Show the scores."""
@@ -82,34 +83,35 @@ class AttackPanel:
         scores, inside = page.references.available(model.name)
         if len(scores) < LEAST:
             raise ValueError(f"{len(scores)} reference models are ready, expected {LEAST} at least: wait, or make them")
-        uid = str(page.split.private.uids[i])
-        marks = self.marks(uid)
-        figure = pictures.distribution(scores[inside[:, i], i], scores[~inside[:, i], i], marks)
-        lira = {
-            name: lira_online(np.array([value]), scores[:, [i]], inside[:, [i]])[0] for name, value in marks.items()
-        }
-        verdicts = "".join(
-            f"<tr><th scope='row'>{name}</th><td class='n'>{marks[name]:.2f}</td><td class='n'>{value:+.2f}</td>"
-            f"<td>{'it was in' if value > 0 else 'it was not in'}</td></tr>"
-            for name, value in lira.items()
-        )
-        head = "".join(f"<th scope='col'>{name}</th>" for name in ("", "score", "log ratio", "LiRA says"))
+        scores, inside, uid = scores[:, [i]], inside[:, [i]], str(page.split.private.uids[i])
+        request = next((outcome.uids for outcome in reversed(model.outcomes) if uid in outcome.uids), ())
+        with page.working("Attacking a model of half of the images", model.fit_seconds):
+            marks = attacked_scores(model.name, page.split, page.backbone, page.seed, uid, request)
+        figure = pictures.distribution(scores[inside], scores[~inside], marks)
         said = f"<p>You guessed: <b>{self.guess.value}</b>.</p>"
-        if "after" not in marks:
+        if not request:
             said += "<p>It is held: forget it, and attack again.</p>"
-        note = (
-            "<p>LiRA's log ratio compares normal curves for models with it and without it. Near 0 it says little.</p>"
-        )
-        self.verdict.value = f"{said}<table><tr>{head}</tr>{verdicts}</table>{note}"
+        self.verdict.value = said + self.told(marks, scores, inside)
         self.result.value = as_html(figure)
         plt.close(figure)
         page.say("; ".join(f"{name}: score {value:.1f}" for name, value in marks.items()) + ".")
 
-    def marks(self, uid: str) -> dict[str, float]:
-        """The image's score in this model: now, or before and after it was forgotten."""
-        model = self.page.model
-        for outcome in reversed(model.outcomes):
-            if uid in outcome.before:
-                return {"before": outcome.before[uid], "after": outcome.after[uid]}
-        sample = self.page.split.private[self.page.split.private.positions([uid])]
-        return {"now": model.scores(sample)[uid]}
+    def told(self, marks: dict[str, float], scores: np.ndarray, inside: np.ndarray) -> str:
+        """What LiRA says of each score, where reference models with the image, (n, 1), differ from those without it."""
+        apart = separation(scores, inside)[0]
+        far = f"Models with it and without it are {apart:.1f} standard deviations apart"
+        if apart < FAR:
+            rows = "".join(
+                f"<tr><th scope='row'>{name}</th><td class='n'>{value:.2f}</td></tr>" for name, value in marks.items()
+            )
+            cannot = f"with less than {FAR:.0f} they look too much alike: <b>the attack cannot tell</b>"
+            return f"<table><tr><th></th><th scope='col'>score</th></tr>{rows}</table><p>{far}; {cannot}.</p>"
+        ratios = {name: lira_online(np.array([value]), scores, inside)[0] for name, value in marks.items()}
+        rows = "".join(
+            f"<tr><th scope='row'>{name}</th><td class='n'>{marks[name]:.2f}</td><td class='n'>{value:+.2f}</td>"
+            f"<td>{'it was in' if value > 0 else 'it was not in'}</td></tr>"
+            for name, value in ratios.items()
+        )
+        head = "".join(f"<th scope='col'>{name}</th>" for name in ("", "score", "log ratio", "LiRA says"))
+        note = f"{far}. LiRA's log ratio compares normal curves for both. Near 0 it says little."
+        return f"<table><tr>{head}</tr>{rows}</table><p>{note}</p>"

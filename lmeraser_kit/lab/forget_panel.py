@@ -12,7 +12,8 @@ need("lab", __name__)
 import ipywidgets as w
 
 from lmeraser_kit.lab import pictures
-from lmeraser_kit.lab.models import INEXACT, Comparison, Outcome
+from lmeraser_kit.lab.models import GROUPS, INEXACT
+from lmeraser_kit.lab.outcomes import Comparison, Outcome
 
 MOST_SHOWN = 12
 EQUAL, UNEQUAL = "equal", "not equal"
@@ -25,7 +26,6 @@ class ForgetPanel:
         self.page = page
         self.request, self.result, self.tiles, self.compared = w.HTML(), w.HTML(), w.HTML(), w.HTML()
         self.guess = w.Text(
-            description="How many images will pass through the model again? Your guess:",
             placeholder="a number",
             style={"description_width": "initial"},
             layout={"width": "740px"},
@@ -59,6 +59,8 @@ class ForgetPanel:
         """Draw the request."""
         page, samples = self.page, self.page.split.private
         chosen = page.chosen
+        how = "the method look at" if page.model.name in INEXACT else "pass through the model again"
+        self.guess.description = f"How many images will {how}? Your guess:"
         if not chosen:
             self.request.value = "<p>Nobody is chosen. Choose an image, or a person, in 1 Look.</p>"
             return
@@ -75,9 +77,7 @@ class ForgetPanel:
         guess = self.guess.value.strip()
         if not guess.isascii() or not guess.isdecimal():
             wrote = f"{guess[:20]!r} is no number" if guess else "you made no guess"
-            raise ValueError(
-                f"{wrote}: write down first how many images will pass through the model again, such as 100"
-            )
+            raise ValueError(f"{wrote}: write down first how many images it will be, such as 100")
         self.clear()
         with page.working(f"Forgetting {len(uids)} with {page.method.label}", model.fit_seconds):
             outcome = model.forget(uids)
@@ -92,8 +92,9 @@ class ForgetPanel:
     def told(self, outcome: Outcome, guess: str) -> str:
         """What a request took, beside the guess and beside a fit from nothing."""
         model, n = self.page.model, len(self.page.split.private)
+        what = "images looked at" if model.name in INEXACT else "images passed through the model"
         rows = [
-            ("images passed through the model", f"{outcome.passed}", f"{n}"),
+            (what, f"{outcome.passed}", f"{n}"),
             ("sample gradients", f"{outcome.sample_gradients}", f"{model.fit_gradients}"),
             ("seconds, to the next answer", f"{outcome.seconds:.3f}", f"{model.fit_seconds:.3f}"),
         ]
@@ -107,7 +108,18 @@ class ForgetPanel:
             note += " An approximate method changes the whole model, instead of fitting a part of it again."
         said = f"<p>You guessed <b>{escape(guess)}</b>; it is <b>{outcome.passed}</b>.</p>"
         count = f"{len(outcome.uids)} image" + "s" * (len(outcome.uids) > 1)
-        return f"<h2>What it took to forget {count}</h2>{said}<table>{head}{body}</table><p>{note}</p>"
+        where = self.where(outcome)
+        return f"<h2>What it took to forget {count}</h2>{said}{where}<table>{head}{body}</table><p>{note}</p>"
+
+    def where(self, outcome: Outcome) -> str:
+        """In how many clusters or shards they were, which is what the request has cost; "" for a method without."""
+        if not outcome.groups:
+            return ""
+        n, word = len(outcome.uids), GROUPS[self.page.model.name]
+        who = f"These {n} images lie" if n > 1 else "The image lies"
+        but = f", unless nobody is left in it ({outcome.emptied})" if outcome.emptied else ""
+        again = "each of these is" if outcome.lie_in > 1 else "this one is"
+        return f"<p>{who} in {outcome.lie_in} of {outcome.groups} {word}s, and {again} learned again{but}.</p>"
 
     def compare(self) -> None:
         """The fit without them, from nothing, beside the model."""
@@ -129,4 +141,9 @@ class ForgetPanel:
             return said + hashes + "<p>Every bit is the same: nothing of them is left in the model.</p>"
         far = f"<p>On the test images, probabilities differ by up to <b>{compared.apart:.4f}</b>, and "
         far += f"{compared.disagree:.1%} of the predicted classes. Had nothing been done, by up to "
-        return said + hashes + far + f"<b>{compared.apart_before:.4f}</b>.</p>"
+        far += f"<b>{compared.apart_before:.4f}</b>.</p>"
+        if compared.nearer:
+            gain = f"nearer to the fresh fit than doing nothing, by {1 - compared.apart / compared.apart_before:.0%}"
+        else:
+            gain = "no nearer to the fresh fit than doing nothing"
+        return f"{said}{hashes}{far}<p>So the model after the request is <b>{gain}</b>.</p>"

@@ -15,13 +15,14 @@ import torch
 
 from lmeraser_kit.ground.samples import Samples
 from lmeraser_kit.lab import pictures
-from lmeraser_kit.lab.models import ExactModel
+from lmeraser_kit.lab.models import GROUPS
+from lmeraser_kit.lab.outcomes import FAR, separation
 from lmeraser_kit.learners.prompts import prompt_canvas
 from lmeraser_kit.learners.recipe import Recipe
 
 A_PAGE = 24
-GROUPS = {"lmeraser": "Cluster", "sisa (mean)": "Shard"}
-ALL, LEAST_SURE = -1, -2
+ALL, LEAST_SURE, MOST_EXPOSED = -1, -2, -3
+ORDERED = {LEAST_SURE: "All, the least sure first", MOST_EXPOSED: "All, the most exposed first"}
 
 
 class LookPanel:
@@ -29,7 +30,7 @@ class LookPanel:
 
     def __init__(self, page: Any):
         self.page, self.first, self.shown, self.drawing = page, 0, np.zeros(0, int), False
-        self.groups = w.Dropdown(description="Show", layout={"width": "330px"})
+        self.groups = w.Dropdown(description="Show", layout={"width": "400px"})
         self.images = [page.button("", self.look_at(i)) for i in range(A_PAGE)]
         for button in self.images:
             button.add_class("lmk-image")
@@ -70,9 +71,8 @@ class LookPanel:
 
     def assigned(self) -> np.ndarray:
         """The cluster or shard of each private image, (N,) int; ALL for the forgotten, and where there are none."""
-        model, uids = self.page.model, self.page.split.private.uids.tolist()
-        where = model.eraser.state_.cluster_by_uid() if model.name in GROUPS else {}
-        return np.array([where.get(uid, ALL) for uid in uids])
+        where = self.page.model.groups()
+        return np.array([where.get(uid, ALL) for uid in self.page.split.private.uids.tolist()])
 
     def members(self) -> np.ndarray:
         """Positions of the images of the group chosen."""
@@ -80,19 +80,27 @@ class LookPanel:
         if group == LEAST_SURE:
             sure = self.page.model.predict_proba(samples)[np.arange(len(samples)), samples.labels]
             return np.argsort(sure, kind="stable")
+        if group == MOST_EXPOSED:
+            return np.argsort(-self.exposed(), kind="stable")
         return np.arange(len(assigned)) if group in (None, ALL) else np.flatnonzero(assigned == group)
+
+    def exposed(self) -> np.ndarray:
+        """How far reference models with each private image are from those without it, (N,)."""
+        return separation(*self.page.references.available(self.page.model.name))
 
     def update(self) -> None:
         """Draw again."""
-        page, assigned, word = self.page, self.assigned(), GROUPS.get(self.page.model.name, "")
+        page, assigned, word = self.page, self.assigned(), GROUPS.get(self.page.model.name, "").capitalize()
         numbers = np.unique(assigned[assigned != ALL]).tolist()
-        options = [(f"All {len(assigned)} private images", ALL), ("All, the least sure first", LEAST_SURE)]
+        options = [(f"All {len(assigned)} private images", ALL)]
+        ready = page.references.n_ready(page.model.name) == page.references.n_models  # with few, chance would order
+        options += [(text, order) for order, text in ORDERED.items() if order != MOST_EXPOSED or ready]
         options += [(f"{word} {k} ({int((assigned == k).sum())} images)", k) for k in numbers]
         if tuple(self.groups.options) != tuple(options):
             value = self.groups.value
             self.drawing = True
             self.groups.options = options
-            self.groups.value = value if value in [LEAST_SURE, *numbers] else ALL
+            self.groups.value = value if value in [order for _, order in options] else ALL
             self.drawing = False
         members = self.members()
         self.first = min(self.first, max(len(members) - 1, 0) // A_PAGE * A_PAGE)
@@ -145,7 +153,11 @@ class LookPanel:
     def group_about(self, k: int | None) -> str:
         """A cluster: where its prototype is, and its prompt."""
         model = self.page.model
-        if k in (None, ALL, LEAST_SURE) or model.name not in GROUPS or not isinstance(model, ExactModel):
+        if k == MOST_EXPOSED:
+            n = int((self.exposed() >= FAR).sum())
+            first = "First are the images whose scores in reference models with and without them are furthest apart."
+            return f"<p>{first} Of {n} images they are so far apart that the attack, step 3, can tell.</p>"
+        if k in (None, ALL, LEAST_SURE) or model.name not in GROUPS:
             if model.name == "lmeraser":
                 return "<p>Choose a cluster to see its prototype and its prompt.</p>"
             return (

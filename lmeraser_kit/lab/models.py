@@ -16,7 +16,7 @@ from lmeraser_kit.baselines.unlearning_task import Parameters, UnlearningTask
 from lmeraser_kit.data import Split
 from lmeraser_kit.ground.hashing import digest
 from lmeraser_kit.ground.samples import Samples
-from lmeraser_kit.lab.outcomes import Comparison, Outcome, membership_scores
+from lmeraser_kit.lab.outcomes import Comparison, Outcome
 from lmeraser_kit.learners.recipe import Recipe
 from lmeraser_kit.unlearning.base import BaseEraser
 
@@ -24,8 +24,9 @@ EXACT = {"lmeraser": "LMEraser", "sisa (mean)": "SISA", "ridge head": "Ridge hea
 INEXACT = {"gradient ascent": "Gradient ascent", "newton": "Newton step"}
 NAMES = EXACT | INEXACT  # the kit's name of a method: what the page calls it
 WHOLE = "one prompt"  # the model that approximate methods change
+GROUPS = {"lmeraser": "cluster", "sisa (mean)": "shard"}  # what a method divides private images into
 EPOCHS = 5
-LEAST_HELD = 100
+LEAST_HELD = 40
 
 
 @dataclass(eq=False)
@@ -85,15 +86,16 @@ class Model(ABC):
             ValueError: If none is named, one is not held, or too few would be left; nothing has changed then.
         """
         self.check(uids)
-        leaving, before = self.split.private[self.split.private.positions(uids)], self.pieces()
-        scores, hash_before = self.scores(leaving), self.hash()
+        before, hash_before, where = self.pieces(), self.hash(), self.groups()
         started = time.perf_counter()
         passed, gradients = self.unlearn(uids)
         self.predict_proba(self.split.test[:1])
         seconds, after = time.perf_counter() - started, self.pieces()
         changed = {name: before.get(name) != after.get(name) for name in before | after}
-        hashes, scores_after = (hash_before, self.hash()), self.scores(leaving)
-        outcome = Outcome(tuple(uids), passed, gradients, seconds, changed, *hashes, scores, scores_after)
+        groups, left = ({*of.values()} for of in (where, self.groups()))
+        lie_in = {where[uid] for uid in uids} if groups else set()
+        counts = len(lie_in), len(groups), len(groups - left)
+        outcome = Outcome(tuple(uids), passed, gradients, seconds, changed, hash_before, self.hash(), *counts)
         self.outcomes.append(outcome)
         return outcome
 
@@ -116,12 +118,6 @@ class Model(ABC):
         self.outcomes.pop()
         return last
 
-    def scores(self, samples: Samples) -> dict[str, float]:
-        """Membership scores of samples, by uid: see `membership_scores`."""
-        of_samples, of_test = self.predict_proba(samples), self.predict_proba(self.split.test)
-        scores = membership_scores(of_samples, samples.labels, of_test, self.split.test.labels)
-        return dict(zip(samples.uids.tolist(), scores.tolist(), strict=True))
-
     def score(self) -> float:
         """Accuracy on the test images, a share."""
         return float(np.mean(self.predict_proba(self.split.test).argmax(axis=1) == self.split.test.labels))
@@ -140,6 +136,10 @@ class Model(ABC):
         apart, undone = (float(np.abs(theirs - proba).max()) for proba in (mine, self.proba_at_first))
         disagree = float(np.mean(theirs.argmax(axis=1) != mine.argmax(axis=1)))
         return Comparison(self.hash(), fresh_hash, apart, undone, disagree, seconds, fresh.receipt_.sample_gradients)
+
+    def groups(self) -> dict[str, int]:
+        """The cluster or shard of each who is held, by uid; empty for a method without."""
+        return self.eraser.state_.cluster_by_uid() if self.name in GROUPS else {}
 
     @abstractmethod
     def start_again(self) -> None:

@@ -8,6 +8,8 @@ import numpy as np
 
 from lmeraser_kit.evaluation.distances import margin
 
+FAR = 2.0  # standard deviations between models with an image and without it: nearer, a verdict is often wrong
+
 
 @dataclass(frozen=True)
 class Outcome:
@@ -21,8 +23,9 @@ class Outcome:
         changed: For each piece of the state, by name: whether its hash is another one (or it is new, or gone).
         hash_before: The state's hash before.
         hash_after: The state's hash after.
-        before: The membership score of each who has left, just before the request (see `membership_scores`).
-        after: Their scores after it.
+        lie_in: In how many clusters or shards they were; 0 for a method without.
+        groups: How many clusters or shards there were.
+        emptied: In how many of them nobody is left.
     """
 
     uids: tuple[str, ...]
@@ -32,8 +35,9 @@ class Outcome:
     changed: dict[str, bool]
     hash_before: str
     hash_after: str
-    before: dict[str, float]
-    after: dict[str, float]
+    lie_in: int
+    groups: int
+    emptied: int
 
 
 @dataclass(frozen=True)
@@ -59,28 +63,40 @@ class Comparison:
     sample_gradients: int
 
     @property
+    def nearer(self) -> bool:
+        """Whether the model is nearer to the fresh fit than it was before anybody had left."""
+        return self.apart < self.apart_before
+
+    @property
     def equal(self) -> bool:
         """Whether every bit is the same."""
         return self.hash_held == self.hash_fresh
 
 
-def membership_scores(
-    proba: np.ndarray, labels: np.ndarray, of_test: np.ndarray, test_labels: np.ndarray
-) -> np.ndarray:
-    """How much surer a model is of each sample's class than of the test images' on average: the attack's score.
-
-    `ln p_y - ln(1 - p_y)`, less its mean over test images, which no model was trained with: models of more samples
-    are surer of everything.
+def membership_scores(proba: np.ndarray, labels: np.ndarray) -> np.ndarray:
+    """How sure a model is of each sample's class, which is the attack's score: `ln p_y - ln(1 - p_y)`.
 
     Args:
         proba: Class probabilities of the samples, (..., N, n_classes).
         labels: Their classes, (N,).
-        of_test: Class probabilities of test images, (..., M, n_classes).
-        test_labels: Their classes, (M,).
 
     Returns:
         Scores, in nats, (..., N).
     """
-    parts = ((proba, labels), (of_test, test_labels))
-    mine, others = (margin(np.log(np.maximum(p, np.finfo(float).tiny)), y) for p, y in parts)
-    return mine - others.mean(axis=-1, keepdims=True)
+    return margin(np.log(np.maximum(proba, np.finfo(float).tiny)), labels)
+
+
+def separation(scores: np.ndarray, inside: np.ndarray) -> np.ndarray:
+    """How far reference models with a sample are from those without it: difference of means over pooled deviation.
+
+    Args:
+        scores: Membership scores in reference models, (n, N).
+        inside: Who is in the training set of each, bool (n, N); at least two with and two without each sample.
+
+    Returns:
+        Distances, at least 0, (N,).
+    """
+    groups = [np.ma.array(scores, mask=~of) for of in (inside, ~inside)]
+    apart = np.abs(groups[0].mean(axis=0) - groups[1].mean(axis=0))
+    pooled = np.sqrt((groups[0].var(axis=0, ddof=1) + groups[1].var(axis=0, ddof=1)) / 2)
+    return np.asarray(apart / np.maximum(pooled, 1e-6))

@@ -31,6 +31,7 @@ from lmeraser_kit.lab.forget_panel import ForgetPanel
 from lmeraser_kit.lab.look_panel import LookPanel
 from lmeraser_kit.lab.models import EXACT, INEXACT, Model, new_model
 from lmeraser_kit.lab.references import BACKBONE_EPOCHS, N_MODELS, References, split_and_backbone
+from lmeraser_kit.lab.words import details
 
 N_PEOPLE = 60
 MOST_SEEDS = 9999
@@ -66,7 +67,7 @@ class Page:
             for names, how in ((EXACT, "exact"), (INEXACT, "approximate"))
             for name, title in names.items()
         ]
-        self.method = w.Dropdown(options=options, description="Method", layout={"width": "330px"})
+        self.method = w.Dropdown(options=options, description="Method", layout={"width": "400px"})
         self.seeds = w.BoundedIntText(seed, min=0, max=MOST_SEEDS, description="Seed", layout={"width": "160px"})
         self.again = self.button("Fit with this seed", self.fit_again)
         self.undo = self.button("Undo", self.take_back)
@@ -88,7 +89,7 @@ class Page:
         for box in (top, steps):
             box.layout.flex_flow = "row wrap"
         parts = [w.HTML(pictures.thumbnails(split.private)), top, steps, self.status]
-        self.widget = w.VBox([*parts, *(panel.widget for panel in self.panels.values()), self.beat])
+        self.widget = w.VBox([*parts, *(panel.widget for panel in self.panels.values()), w.HTML(details()), self.beat])
         self.widget.add_class("lmk")
         self.open("1 Look")
         self.say(f"{self.held} Click an image to look at it, choose some, and go on to Forget.")

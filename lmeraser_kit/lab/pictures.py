@@ -18,6 +18,10 @@ from lmeraser_kit.ground.samples import Samples
 SAME, OTHER = "#dbe4ee", "#b34700"  # of a tile; its sign says the same without colour
 WITH, WITHOUT = sns.color_palette("colorblind")[0], sns.color_palette("colorblind")[1]
 STYLE = """
+@media (min-width: 1600px) {#rendered_cells > div {zoom: 1.25}}
+@media (min-width: 1920px) {#rendered_cells > div {zoom: 1.5}}
+@media (min-width: 2560px) {#rendered_cells > div {zoom: 2}}
+@media (min-width: 3840px) {#rendered_cells > div {zoom: 3}}
 .lmk {font-size: 18px; line-height: 1.35; max-width: 1260px; color: #111}
 .lmk .widget-html-content, .lmk .jupyter-widget-html-content {font-size: 18px; line-height: 1.35}
 .lmk .jupyter-button, .lmk select, .lmk input, .lmk label {font-size: 18px !important; height: auto}
@@ -30,6 +34,9 @@ STYLE = """
     {outline: 4px solid #0b57d0 !important; outline-offset: 1px}
 .lmk .jupyter-button:disabled {opacity: .45}
 .jp-RenderedMarkdown h1 {margin: 0 !important} .jp-Notebook .jp-Cell {padding: 2px 8px !important}
+.lmk, .lmk .widget-box, #rendered_cells .jp-InputArea, #rendered_cells .jp-RenderedMarkdown {overflow: visible}
+.lmk-beat {overflow: hidden}
+#rendered_cells .jp-RenderedMarkdown p {font-size: 16px}
 .lmk h2 {font-size: 22px; margin: 4px 0}
 .lmk p {margin: 4px 0} .lmk table {border-collapse: collapse}
 .lmk th, .lmk td {padding: 2px 14px 2px 0; text-align: left}
@@ -43,13 +50,16 @@ STYLE = """
 .lmk-gone {opacity: .3; border-style: dashed !important}
 .lmk-looked {box-shadow: 0 0 0 4px #0b57d0}
 .lmk-row {display: flex; gap: 6px; flex-wrap: wrap; align-items: flex-end; margin: 4px 0}
-.lmk-row figure {margin: 0; text-align: center; font-size: 15px}
+.lmk-row figure {margin: 0; text-align: center; font-size: 16px}
 .lmk-row img {image-rendering: pixelated; border: 1px solid #99a}
 .lmk ul.tiles {list-style: none; display: flex; flex-wrap: wrap; gap: 3px; padding: 0; margin: 6px 0}
-.lmk ul.tiles li {font-size: 14px; padding: 1px 5px; border-radius: 3px; background: """
+.lmk ul.tiles li {font-size: 16px; padding: 1px 5px; border-radius: 3px; background: """
 STYLE += f"{SAME}; color: #111}}\n.lmk ul.tiles li.other {{background: {OTHER}; color: #fff; font-weight: 700}}\n"
 STYLE += """
 .lmk code {font-size: 16px; background: #eef; padding: 0 4px}
+.lmk-words summary {cursor: pointer; padding: 4px 0}
+.lmk-words div {columns: 480px 2; column-gap: 40px} .lmk-words p {break-inside: avoid}
+.lmk-words summary:focus-visible {outline: 4px solid #0b57d0; outline-offset: 1px}
 .lmk-said {border-left: 6px solid #0b57d0; padding: 4px 10px; background: #f2f6ff}
 .lmk-wrong {border-left: 6px solid #b34700; padding: 4px 10px; background: #fff3ea}
 """
@@ -135,7 +145,7 @@ def distribution(inside: np.ndarray, outside: np.ndarray, marks: dict[str, float
         ax.hist(values, bins, color=colour, alpha=0.55, hatch=hatch, edgecolor="white", label=label)
     for (name, value), line in zip(marks.items(), ("-", "--", ":"), strict=False):
         ax.axvline(value, color="black", linestyle=line, linewidth=3, label=f"{name}: {value:.1f}")
-    ax.set(xlabel="membership score (nats above the mean of test images)", ylabel="models")
+    ax.set(xlabel="membership score (ln p - ln(1 - p) of its class, in nats)", ylabel="models")
     ax.legend(fontsize=16, loc="lower left", bbox_to_anchor=(0, 1), ncols=2, frameon=False)
     ax.set_ylim(0, max(ax.get_ylim()[1], 3))
     ax.yaxis.set_major_locator(MaxNLocator(integer=True))

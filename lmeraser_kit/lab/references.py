@@ -105,6 +105,10 @@ class References:
                 if not path.is_file():
                     replace_file(path, self._scores(name, self.parts()[number], n_jobs).tobytes())
 
+    def n_ready(self, name: str) -> int:
+        """How many of a method's models are there."""
+        return sum(len(models) for part, models in enumerate(self.parts()) if self.path(name, part).is_file())
+
     def available(self, name: str) -> tuple[np.ndarray, np.ndarray]:
         """Scores of a method's models that are there, (n, N), and who is in the training set of each, bool (n, N)."""
         ready = [(self.path(name, i), models) for i, models in enumerate(self.parts())]
@@ -120,20 +124,19 @@ class References:
         def build(backbone, n_clusters, recipe, seed=0, **options):
             return new_eraser(name, backbone, seed)
 
-        private, public, test = self.split.private, self.split.public, self.split.test
+        private = self.split.private
         logits = shadow_logits(
             self.backbone,
             private,
             self.inside[models],
-            private + test,
+            private,
             Recipe(epochs=EPOCHS),
             build,
-            public=public,
+            public=self.split.public,
             seed=SEED + int(models[0]),
             n_jobs=n_jobs,
         )
-        proba, n = np.exp(logits["trained"]), len(private)
-        return membership_scores(proba[:, :n], private.labels, proba[:, n:], test.labels)
+        return membership_scores(np.exp(logits["trained"]), private.labels)
 
 
 if __name__ == "__main__":
