@@ -171,7 +171,7 @@ class LookPanel:
             ]
         backbone, seed = self.page.backbone, self.page.seed
         mask = Recipe().mask(backbone.size, seed)
-        canvas = prompt_canvas(torch.from_numpy(model.eraser.state_.models[k].arrays["prompt"]), mask).numpy()
+        canvas = prompt_canvas(torch.tensor(model.eraser.state_.models[k].arrays["prompt"]), mask).numpy()
         prompt = (pictures.prompt_pixels(canvas), "prompt", "The cluster's prompt: a frame of pixels around the image")
         words = "<p>The public images nearest to its prototype, and its prompt:</p>" if shown else "<p>Its prompt:</p>"
         return words + pictures.row([*shown, prompt])
