@@ -42,7 +42,7 @@ def exercise_1(direction: Callable) -> str:
 
 def exercise_2(label_of: Callable) -> str:
     """The deleted person's class."""
-    mistakes = {
+    mistakes: dict[str, list[int]] = {
         "you take the largest of the numbers: y is subtracted, so its class has the smallest.": [],
         "you take the number that is largest in size: a model that is sure of another class has one as large.": [],
         "you ask the model before what it says of the image: that is its prediction, and not the label.": [],
