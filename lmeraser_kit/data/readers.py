@@ -39,7 +39,8 @@ MNIST_MD5 = {  # torchvision checks what it downloads, and not what it reads; bo
 }
 N_SIGNS = {"train": 26640, "test": 12630}  # torchvision takes what there is, also of an archive half unpacked
 N_CLASSES = {"cifar10": 10, "cifar100": 100, "svhn": 10, "gtsrb": 43, "fashion-mnist": 10, "mnist": 10}
-NOT_DATASETS = {"backbones", "cifair", "decoded", "features", "shadows", "weights"}  # folders under data/ that are something else
+# folders under data/ that are something else
+NOT_DATASETS = {"backbones", "cifair", "decoded", "features", "shadows", "weights"}
 ARRAY_NAMES = ("images", "labels", "uids", "n_classes")
 ARRAY_SHAPES = "images (N, C, H, W), labels (N,), and maybe uids (N,) and n_classes"
 
