@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from lmeraser_kit.experiments import agreement, reference, reproduce, results, runs
+from lmeraser_kit.experiments import agreement, parameters, reference, reproduce, results, runs
 from lmeraser_kit.experiments.results import PROJECT, read_json, write_json
 
 TABLE = pd.DataFrame(
@@ -172,7 +172,7 @@ def adoptable(sides, monkeypatch):
     monkeypatch.setattr(runs, "git_state", lambda: {"commit": "abc", "clean": True})
     monkeypatch.setattr(reference, "_same_code", lambda commit: commit == "abc")
     monkeypatch.setattr(reference, "planned_runs", lambda profile: {("01_backbone", "seed-0"): {"seed": 0}})
-    monkeypatch.setattr(runs, "check_parameters", lambda notebook, changes: changes)
+    monkeypatch.setattr(parameters, "check_parameters", lambda notebook, changes: changes)
 
     def make(**changes):
         root = sides("run", changed("accuracy_mean", 2, 0.7))
@@ -244,6 +244,8 @@ def test_names_that_are_no_runs_folder_are_refused(name):
         (["tiny"], "{sed: 1}", "did you mean 'seed'?"),
         (["tiny"], "{seed: ", "tiny: "),
         (["tiny"], "[1]", "expected names and values"),
+        (["tiny", "--name", "x"], "{method: [sisa]}", "04_unlearning: unknown method 'sisa'"),
+        (["tiny", "--name", "x"], "{dataset: [digit]}", "unknown dataset 'digit'"),
     ],
 )
 def test_bad_calls_are_refused_before_anything_starts(arguments, changes, message, monkeypatch, capsys):
@@ -265,6 +267,8 @@ root = Path({str(tmp_path)!r})
 reproduce.run_folder = lambda name: root
 real = subprocess.Popen
 def popen(command, **options):
+    if "snakemake" not in command:  # torch starts programs of its own when it is imported
+        return real(command, **options)
     write_json(root / "runs" / "01_backbone" / "seed-0" / "executed.ipynb", {{}})
     threading.Timer(0.5, os.kill, (os.getpid(), signal.{number})).start()
     return real(["sleep", "60"], **options)

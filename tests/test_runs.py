@@ -3,6 +3,7 @@
 import hashlib
 import io
 import json
+import re
 import shutil
 import subprocess
 import sys
@@ -19,7 +20,7 @@ from papermill.exceptions import PapermillExecutionError
 
 from lmeraser_kit.backbones import VITS
 from lmeraser_kit.data import datasets, inputs
-from lmeraser_kit.experiments import reproduce, results, runs
+from lmeraser_kit.experiments import parameters, reproduce, results, runs
 from lmeraser_kit.experiments.report import write_report
 from lmeraser_kit.ground.determinism import progress
 
@@ -63,17 +64,54 @@ def test_unknown_and_ill_typed_parameters_are_refused_before_a_kernel_starts(
     assert not folder.exists()
 
 
+@pytest.mark.parametrize(
+    "notebook, given, message",
+    [
+        ("04_unlearning", {"method": "sisa"}, "unknown method 'sisa'; one of: .*Did you mean"),
+        ("03_prompts", {"methods": ["lmeraser", "one haed"]}, "unknown method 'one haed'; .*Did you mean 'one head'"),
+        ("10_frontier", {"timed": ["nobody's"]}, "unknown method"),
+        ("07_peers", {"approximate_methods": ["ascend"]}, "unknown method 'ascend'"),
+        ("08_attacks", {"attack_names": ["lyra"]}, "unknown attack 'lyra'"),
+        ("01_backbone", {"dataset": "digit"}, "unknown dataset 'digit'; .*Did you mean 'digits'"),
+        ("01_backbone", {"dataset": "digits/papre"}, "unknown split 'papre'"),
+        ("01_backbone", {"backbone": "small-vot"}, "unknown timm model"),
+        ("01_backbone", {"backbone": "nowhere.safetensors"}, "there is no file nowhere.safetensors"),
+        ("01_backbone", {"precision": "float31"}, "precision is 'float31', expected one of"),
+        ("02_clusters", {"linkage": "wards"}, "linkage is 'wards', expected one of: .*Did you mean 'ward'"),
+        ("03_prompts", {"recipe_name": "publishd"}, "recipe_name is 'publishd'"),
+        ("07_peers", {"prompt": "frames"}, "prompt is 'frames'"),
+        ("01_backbone", {"seed": -5}, "'seed' of 01_backbone.ipynb is -5, expected 0 or more"),
+    ],
+)
+def test_names_that_nothing_has_are_refused_before_a_kernel_starts(notebook, given, message, tmp_path, monkeypatch):
+    monkeypatch.setattr(papermill, "execute_notebook", lambda *a, **k: pytest.fail("a kernel started"))
+    with pytest.raises(ValueError, match=message):
+        runs.run_notebook(results.NOTEBOOKS / f"{notebook}.ipynb", tmp_path / "out", given)
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("notebook", sorted(results.NOTEBOOKS.glob("*.ipynb")), ids=lambda path: path.stem)
+def test_in_a_kernel_too_names_are_looked_at_before_a_backbone_is_trained(notebook):
+    code = [c.source for c in nbformat.read(notebook, as_version=4).cells if c.cell_type == "code"]
+    training = next((i for i, source in enumerate(code) if "backbone_for(backbone" in source), None)
+    parameters = next(source for source in code if 'output: str = ""' in source)
+    for name in ("method", "methods", "exact_methods", "approximate_methods", "attack_names"):
+        if f"\n{name}:" in parameters and training is not None:
+            before = "\n".join(code[:training]) + code[training].partition("backbone_for(backbone")[0]
+            assert re.search(rf"check_methods\(\[?{name}\b", before), (notebook.name, name)
+
+
 def test_corrupt_missing_and_untagged_notebooks_are_refused(tmp_path):
     (tmp_path / "torn.ipynb").write_text('{"cells": [')
     with pytest.raises(ValueError, match=r"torn\.ipynb is not a readable notebook"):
-        runs.check_parameters(tmp_path / "torn.ipynb", {})
+        parameters.check_parameters(tmp_path / "torn.ipynb", {})
     with pytest.raises(ValueError, match="no notebook"):
-        runs.check_parameters(tmp_path / "none.ipynb", {})
+        parameters.check_parameters(tmp_path / "none.ipynb", {})
     with pytest.raises(ValueError, match=r"it is notebooks/experiments/04_unlearning\.ipynb now"):
-        runs.check_parameters("notebooks/04_unlearning.ipynb", {})
+        parameters.check_parameters("notebooks/04_unlearning.ipynb", {})
     nbformat.write(new_notebook(cells=[new_code_cell("n = 1")]), tmp_path / "bare.ipynb")
     with pytest.raises(ValueError, match="no cell tagged 'parameters'"):
-        runs.check_parameters(tmp_path / "bare.ipynb", {"n": 2})
+        parameters.check_parameters(tmp_path / "bare.ipynb", {"n": 2})
 
 
 def test_a_run_leaves_what_a_table_needs(notebook, tmp_path):

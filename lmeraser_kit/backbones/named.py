@@ -11,7 +11,7 @@ from lmeraser_kit import checks
 from lmeraser_kit.backbones.backbone import PRECISIONS, Backbone
 from lmeraser_kit.backbones.cached import CachedFeatures
 from lmeraser_kit.backbones.pretraining import VITS, new_vit
-from lmeraser_kit.backbones.timm_models import timm_name
+from lmeraser_kit.backbones.timm_models import check_model, timm_name
 from lmeraser_kit.data.inputs import DATA
 from lmeraser_kit.ground.determinism import environment, pick_device
 from lmeraser_kit.ground.hashing import digest
@@ -87,6 +87,20 @@ def untrained(name: str, seed: int = 0, device: str = "auto", precision: str = "
         if name in VITS:
             return Backbone(*new_vit(VITS[name]), device).at(precision)
         return Backbone.from_timm(name, pretrained=False, device=device).at(precision)
+
+
+def check_backbone(name: str) -> None:
+    """Refuse a name that `backbone_for` does not know, before anything is read.
+
+    Raises:
+        ValueError: If it is none of VITS, of PAPER, of timm's, of an installed package's, and no file.
+    """
+    checks.text("name", name)
+    if Path(name).suffix == ".safetensors":
+        if not Path(name).is_file():
+            raise ValueError(f"there is no file {name}: expected one that Backbone.save wrote")
+    elif name not in VITS and name not in installed("backbones"):
+        check_model(timm_name(name)[0])
 
 
 def _check(name: str, seed: int, device: str, precision: str) -> None:

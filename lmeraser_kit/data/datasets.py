@@ -88,6 +88,33 @@ def dataset_names(root: Path | str = DATA) -> list[str]:
     return source_names(checks.path("root", root))
 
 
+def check_dataset(name: str, root: Path | str = DATA) -> tuple[str, str]:
+    """What `load_dataset` takes a name for, before anything is read.
+
+    Args:
+        name: As in `load_dataset`.
+        root: Where data lie.
+
+    Returns:
+        The dataset's name, and the split's: `paper`, or nothing.
+
+    Raises:
+        ValueError: If there is no such dataset, or it has no such split.
+    """
+    root = checks.path("root", root)
+    dataset, _, rule = checks.text("name", name).partition("/")
+    if dataset not in dataset_names(root):
+        near = difflib.get_close_matches(dataset.lower(), dataset_names(root), 1)
+        hint = f" Did you mean {near[0]!r}?" if near else f" Arrays go to {root}/NAME.npz, images to {root}/NAME/CLASS/"
+        if Path(name).name != name and rule != "paper":
+            place = "give the dataset's name (without .npz), and as root the folder it lies in"
+            hint = f" {name!r} is a path: {place} (now {root})."
+        raise ValueError(f"unknown dataset {dataset!r}; one of: {', '.join(dataset_names(root))}.{hint}")
+    if rule not in ("", "paper"):
+        raise ValueError(f"unknown split {rule!r} of {dataset!r}; nothing, or /paper for the published one")
+    return dataset, rule
+
+
 def load_dataset(name: str, seed: int = 0, root: Path | str = DATA, limits: list[int] | None = None) -> Split:
     """Load a dataset and split it.
 
@@ -105,16 +132,7 @@ def load_dataset(name: str, seed: int = 0, root: Path | str = DATA, limits: list
             none of the public part's (then prepared arrays must state their `n_classes`).
     """
     seed, root, limits = checks.seed(seed), checks.path("root", root), _three(limits)
-    dataset, _, rule = checks.text("name", name).partition("/")
-    if dataset not in dataset_names(root):
-        near = difflib.get_close_matches(dataset.lower(), dataset_names(root), 1)
-        hint = f" Did you mean {near[0]!r}?" if near else f" Arrays go to {root}/NAME.npz, images to {root}/NAME/CLASS/"
-        if Path(name).name != name and rule != "paper":
-            place = "give the dataset's name (without .npz), and as root the folder it lies in"
-            hint = f" {name!r} is a path: {place} (now {root})."
-        raise ValueError(f"unknown dataset {dataset!r}; one of: {', '.join(dataset_names(root))}.{hint}")
-    if rule not in ("", "paper"):
-        raise ValueError(f"unknown split {rule!r} of {dataset!r}; nothing, or /paper for the published one")
+    dataset, rule = check_dataset(name, root)
     source = read_source(dataset, root)
     split = Split(*(_published(source, name) if rule else _keyed(source, seed)), name=name, classes=source.classes)
     if min(map(len, (split.public, split.private, split.test))) == 0:

@@ -28,7 +28,7 @@ from lmeraser_kit.baselines.approximate import APPROXIMATE
 from lmeraser_kit.baselines.methods import FRONTIER, UNDIVIDED
 from lmeraser_kit.data.datasets import PAPER_SHARE, PUBLIC_BELOW, load_dataset
 from lmeraser_kit.data.inputs import DATA, absent_inputs
-from lmeraser_kit.experiments import runs
+from lmeraser_kit.experiments import parameters, runs
 from lmeraser_kit.experiments.results import NOTEBOOKS, profile_file
 from lmeraser_kit.ground.determinism import exact_arithmetic, native_precisions, progress
 from lmeraser_kit.learners.recipe import named_recipe
@@ -161,9 +161,11 @@ def estimate(profile: dict) -> pd.DataFrame:
         ValueError: As for `runs.plan`.
     """
     planned = {
-        (notebook, name): runs.check_parameters(NOTEBOOKS / f"{notebook}.ipynb", changes)
+        (notebook, name): parameters.check_parameters(NOTEBOOKS / f"{notebook}.ipynb", changes)
         for (notebook, name), changes in runs.plan(profile).items()
     }
+    for (notebook, _), given in planned.items():
+        parameters.check_names(notebook, given)
     emulated = [run for run in planned.values() if run.get("precision", "float32") not in native_precisions()]
     if emulated:  # a batch would take minutes
         print("bfloat16 is emulated on this chip, far too slowly for real runs: this is for float32.", file=sys.stderr)

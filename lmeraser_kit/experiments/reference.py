@@ -19,7 +19,7 @@ need("batch", __name__, repository=True)
 import numpy as np
 import pandas as pd
 
-from lmeraser_kit.experiments import agreement, runs
+from lmeraser_kit.experiments import agreement, parameters, runs
 from lmeraser_kit.experiments.agreement import REFERENCE
 from lmeraser_kit.experiments.reproduce import planned_runs
 from lmeraser_kit.experiments.results import NOTEBOOKS, PROJECT, manifests, run_folder
@@ -40,7 +40,7 @@ def check_adoptable(root: Path, profile: str) -> None:
         manifest = by_run.get((notebook, run))
         if manifest is None:
             raise ValueError(f"{notebook}/{run} is missing in {root}: make reproduce PROFILE={profile} runs it")
-        wanted = runs.check_parameters(NOTEBOOKS / f"{notebook}.ipynb", changes)
+        wanted = parameters.check_parameters(NOTEBOOKS / f"{notebook}.ipynb", changes)
         if manifest["parameters"] != wanted:
             raise ValueError(f"{notebook}/{run} was run with other parameters than the profile's")
         if not manifest["clean"]:

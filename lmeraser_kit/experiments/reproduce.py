@@ -22,6 +22,7 @@ import yaml
 
 from lmeraser_kit.data.inputs import DATA, absent_inputs
 from lmeraser_kit.experiments import agreement, runs
+from lmeraser_kit.experiments.parameters import check_names
 from lmeraser_kit.experiments.results import PROJECT, profile_file, run_folder
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)  # Ctrl-C, a request to end, a closed terminal
@@ -79,6 +80,8 @@ def reproduce(profile: str, name: str, cores: int, changes: str, lock: int) -> i
     plan, root = planned_runs(profile, changes), run_folder(name)
     if name == profile and (yaml.safe_load(changes) or {}):
         raise ValueError(f"SET changes the profile {profile!r}, whose runs it would replace: give NAME=mine, too")
+    for (notebook, _), given in plan.items():
+        check_names(notebook, given)
     fetch(plan)
     stopped, child = False, None
 

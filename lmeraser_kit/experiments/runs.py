@@ -1,7 +1,7 @@
 """One papermill run made strict; a profile's grid made a plan of runs.
 
 papermill warns about an unknown parameter and goes on, and passes on any type. Here a run is refused before its kernel
-starts if a parameter is unknown or ill-typed. A run leaves a folder: `executed.ipynb`, `params.yaml`, `manifest.json`
+starts if a parameter is refused (`parameters`). A run leaves a folder: `executed.ipynb`, `params.yaml`, `manifest.json`
 (where, when, with what, on which data), `metrics.json` and what else the notebook saves there.
 
     python -m lmeraser_kit.experiments.runs notebooks/experiments/04_unlearning.ipynb results/mine -y "{n_clusters: 4}"
@@ -10,7 +10,6 @@ starts if a parameter is unknown or ill-typed. A run leaves a folder: `executed.
 from __future__ import annotations
 
 import argparse
-import ast
 import difflib
 import hashlib
 import itertools
@@ -31,51 +30,19 @@ need("batch", __name__)
 # jsonschema would build a grammar of URIs that no notebook needs; it takes seconds in every process.
 sys.modules.setdefault("rfc3987_syntax", None)  # type: ignore[arg-type]
 
-import nbformat
 import papermill
 import yaml
 from nbclient.exceptions import DeadKernelError
 from papermill.exceptions import PapermillExecutionError
 
 from lmeraser_kit.data.inputs import input_digests
+from lmeraser_kit.experiments.parameters import check_names, check_parameters
 from lmeraser_kit.experiments.results import NOTEBOOKS, PROJECT, read_json, write_json
 
-TYPES: dict[str, Any] = {"int": int, "float": (int, float), "str": str, "bool": bool, "list": list}
 VERSIONS = ("lmeraser-kit", "torch", "torchvision", "timm", "numpy", "scikit-learn", "papermill")
 PARAMETERS = "params.yaml"  # its name marks a run's folder
 KERNEL_STARTS = 3  # parallel kernels now and then collide on a port, or die at their start
 QUIET = ["--IPKernelApp.log_level=40"]  # no warning that local sockets are not encrypted
-
-
-def check_parameters(notebook: Path | str, parameters: dict) -> dict:
-    """All of the notebook's parameters, with these values and its defaults for the rest; or a refusal.
-
-    Raises:
-        ValueError: If the notebook cannot be read or has no parameters cell, or a parameter is unknown or ill-typed.
-    """
-    if not Path(notebook).is_file():
-        moved = NOTEBOOKS / Path(notebook).name
-        raise ValueError(f"no notebook {notebook}" + f": it is {moved.relative_to(PROJECT)} now" * moved.is_file())
-    try:
-        cells = nbformat.read(notebook, as_version=4).cells
-        known = papermill.inspect_notebook(str(notebook))
-    except Exception as error:
-        raise ValueError(f"{notebook} is not a readable notebook ({type(error).__name__}: {error})") from error
-    if not any("parameters" in cell.metadata.get("tags", []) for cell in cells):
-        raise ValueError(f"{notebook} has no cell tagged 'parameters'")
-    if not isinstance(parameters, dict):
-        raise ValueError(f"parameters are {parameters!r}, expected names and values, such as {{n_clusters: 4}}")
-    for name, value in parameters.items():
-        if name not in known:
-            near = difflib.get_close_matches(name, known, 1)
-            hint = f"did you mean {near[0]!r}?" if near else f"it has: {', '.join(known)}"
-            raise ValueError(f"{Path(notebook).name} has no parameter {name!r}; {hint}")
-        kind = known[name]["inferred_type_name"]
-        expected = TYPES.get(kind, object)
-        if not isinstance(value, expected) or (isinstance(value, bool) and kind in ("int", "float")):
-            raise ValueError(f"parameter {name!r} of {Path(notebook).name} is {value!r}, expected {kind}")
-    defaults = {name: ast.literal_eval(about["default"]) for name, about in known.items() if name != "output"}
-    return defaults | parameters
 
 
 def expand(grid: dict) -> list[dict]:
@@ -94,7 +61,7 @@ def expand(grid: dict) -> list[dict]:
 
 
 def plan(config: dict, notebooks: Path | str = NOTEBOOKS) -> dict[tuple[str, str], dict]:
-    """The runs of a profile: (notebook, run's name) -> parameters. Everything is checked before anything runs.
+    """The runs of a profile: (notebook, run's name) -> parameters. All but names is checked (`parameters`).
 
     A profile's entry may be a list of grids. A run is named by the parameters that are swept.
 
@@ -163,6 +130,7 @@ def run_notebook(notebook: Path | str, folder: Path | str, parameters: dict) -> 
         PapermillExecutionError: If a cell fails; `failed.ipynb` and the manifest are left to look at.
     """
     effective = check_parameters(notebook, parameters)
+    check_names(notebook, parameters)
     folder = Path(folder).resolve()
     make_run_folder(folder)
     inputs = input_digests(effective)
@@ -280,6 +248,7 @@ def main(arguments: list[str] | None = None) -> int:
     name = f"{options.notebook.stem}/{options.folder.name}"
     try:
         parameters = check_parameters(options.notebook, yaml.safe_load(options.yaml) or {})
+        check_names(options.notebook, parameters)
         print(f"{name}: started", flush=True)
         manifest = run_notebook(options.notebook, options.folder, parameters)
     except (ValueError, FileNotFoundError, yaml.YAMLError) as error:

@@ -15,6 +15,7 @@ from lmeraser_kit.ground.hashing import described, digest, keyed_uniform
 from lmeraser_kit.partitions.agglomeration import BYTES_A_PAIR, cut, cut_for, merged, squared_distances
 from lmeraser_kit.partitions.trie import BITS
 
+LINKAGES = ("ward", "average", "complete", "single")
 FIT_ON = ("public", "private", "private-once")
 COST_FACTOR = 100  # the paper's claim
 DIRECTIONS = 12  # bits by what images show, before those by uid
@@ -137,7 +138,7 @@ class HierarchicalClusters(BaseEstimator):
 
     def _check_arguments(self) -> None:
         checks.choice("fit_on", self.fit_on, FIT_ON)
-        checks.choice("linkage", self.linkage, ("average", "complete", "single", "ward"))
+        checks.choice("linkage", self.linkage, LINKAGES)
         checks.whole("fit_size", self.fit_size)
         checks.number("softness", self.softness)
         checks.flag("unit_length", self.unit_length)
