@@ -92,9 +92,11 @@ def test_a_split_says_which_part_is_for_what(split):
 
 
 def test_a_backbone_says_what_it_is(backbone):
-    for one, name in ((backbone, "Backbone: vit"), (CachedFeatures(backbone), "CachedFeatures: vit")):
+    for one, name in ((backbone, "Backbone: a small ViT"), (CachedFeatures(backbone), "CachedFeatures: a small ViT")):
         html, text = shown(one)
-        assert text == repr(one) and text.startswith("Backbone(vit")
+        assert text == repr(one) and text.startswith(
+            "Backbone(a small ViT of "
+        )  # timm calls its class vit_tiny_patch16_224
         assert name in html and "16 pixels" in html and backbone.fingerprint[:16] in html and "standardised" not in html
 
 

@@ -101,9 +101,13 @@ def test_nbgrader_reads_a_lesson(path):
 
 def test_a_copy_to_give_away_has_no_solution_and_overwrites_nothing(tmp_path):
     written = student_copy(tmp_path / "course")
-    assert len(written) == 10 and set(written) == set((tmp_path / "course").iterdir())
-    whole = "\n".join(path.read_text() for path in written if path.suffix != ".whl")
+    assert set(written) == {path for path in (tmp_path / "course").rglob("*") if path.is_file()}
+    texts = {path: path.read_text() for path in written if path.suffix != ".whl"}
+    whole = "\n".join(texts.values())
     assert "SOLUTION" not in whole and "](../" not in whole and "of the kit)" in whole
+    for path, text in texts.items():
+        for link in re.findall(r"\]\(([^)#:]+\.(?:md|ipynb|png))(?:#[^)]*)?\)", text):
+            assert (path.parent / link).is_file(), f"{path.name} links to {link}"
     with pytest.raises(ValueError, match="is not empty"):
         student_copy(tmp_path / "course")
 

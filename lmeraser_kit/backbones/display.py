@@ -10,8 +10,12 @@ from lmeraser_kit.ground.html import card
 class DisplayedBackbone:
     """Text and HTML for `Backbone`."""
 
+    def _shown_name(self: Any) -> str:
+        """The name, without timm's words for sizes where arguments change them: `vit_tiny_patch16_224` may see 32 pixels."""
+        return f"a small ViT of {self.arguments['depth']} blocks" if "embed_dim" in self.arguments else self.name
+
     def __repr__(self: Any) -> str:
-        return f"Backbone({self.name}, {self.sides} px, {self.n_features} features, {self.fingerprint[:12]})"
+        return f"Backbone({self._shown_name()}, {self.sides} px, {self.n_features} features, {self.fingerprint[:12]})"
 
     def _repr_html_(self: Any) -> str:
         weights = sum(parameter.numel() for parameter in self.model.parameters())
@@ -21,7 +25,7 @@ class DisplayedBackbone:
             "weights": f"{weights:,}, frozen, {self.precision}, on {self.device}",
             "fingerprint": self.fingerprint[:16],
         }
-        return card(f"{type(self).__name__}: {self.name}", facts)
+        return card(f"{type(self).__name__}: {self._shown_name()}", facts)
 
     @property
     def sides(self: Any) -> str:

@@ -32,7 +32,19 @@ from lmeraser_kit.experiments.results import PROJECT
 
 SOLUTIONS = PROJECT / "notebooks" / "lessons" / "solutions"
 CODE, TEXT = "# your code", "*Your answer.*"
-ELSEWHERE = (r"\[([^\]]+)\]\(\.\./\.\./\.\./([^)]+)\)", r"\1 (`\2` of the kit)")  # a link that a copy cannot have
+PAGES = (
+    "exactness",
+    "cost",
+    "choosing",
+    "caches",
+    "attacks",
+    "store",
+    "method",
+    "limits",
+    "glossary",
+)  # go with a copy
+ELSEWHERE = (r"!?\[([^\]]+)\]\((?:\.\./)+([^)]+)\)", r"\1 (`\2` of the kit)")  # a link that a copy cannot have
+ANOTHER_PAGE = (rf"\[([^\]]+)\]\((?!(?:{'|'.join(PAGES)})\.md)([a-z-]+\.md)[^)]*\)", r"\1 (`docs/\2` of the kit)")
 SOURCES = ("pyproject.toml", "README.md", "LICENSE", "lmeraser_kit")  # what a wheel is built of
 README = """# Machine unlearning: eight lessons
 
@@ -59,6 +71,8 @@ this folder.
 4. Open the lessons, in the order of their numbers:
 
        jupyter lab
+
+`docs/` has the kit's pages that the lessons name.
 
 The lessons need no data, no network and no GPU. The first that trains a network keeps it in `~/.cache/lmeraser_kit`
 for the others. Each writes its figures to `results/lab`, here. Another day, say `. unlearning/bin/activate` first, and
@@ -149,8 +163,17 @@ def new_folder(folder: Path) -> Iterator[None]:
         raise
 
 
+def write_pages(folder: Path) -> list[Path]:
+    """Write the documents that lessons link to, links to what a copy lacks as text. Returns the files."""
+    folder.mkdir()
+    for name in PAGES:
+        text = (PROJECT / "docs" / f"{name}.md").read_text()
+        (folder / f"{name}.md").write_text(re.sub(*ANOTHER_PAGE, re.sub(*ELSEWHERE, text)))
+    return sorted(folder.iterdir())
+
+
 def student_copy(folder: Path) -> list[Path]:
-    """Write a folder to give away: lessons without solutions, the kit's wheel, and how to start. Returns the files.
+    """Write a folder to give away: lessons without solutions, pages, the kit's wheel, how to start. Returns the files.
 
     Args:
         folder: A folder that is not there, or is empty.
@@ -163,8 +186,10 @@ def student_copy(folder: Path) -> list[Path]:
         written = [folder / "README.md", build_wheel(folder)]
         written[0].write_text(README.format(wheel=written[1].name))
         for path in sorted(SOLUTIONS.glob("*.ipynb")):
-            nbformat.write(with_links(unsolved(path), *ELSEWHERE), folder / path.name)
+            notebook = with_links(unsolved(path), r"\]\((?:\.\./)+docs/", "](docs/")
+            nbformat.write(with_links(notebook, *ELSEWHERE), folder / path.name)
             written.append(folder / path.name)
+        written += write_pages(folder / "docs")
     return written
 
 
