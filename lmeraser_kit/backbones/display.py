@@ -11,7 +11,7 @@ class DisplayedBackbone:
     """Text and HTML for `Backbone`."""
 
     def _shown_name(self: Any) -> str:
-        """The name, without timm's words for sizes where arguments change them: `vit_tiny_patch16_224` may see 32 pixels."""
+        """The name; timm's `vit_tiny_patch16_224` would say 224 pixels of one that sees 32."""
         return f"a small ViT of {self.arguments['depth']} blocks" if "embed_dim" in self.arguments else self.name
 
     def __repr__(self: Any) -> str:
