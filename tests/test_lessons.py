@@ -171,10 +171,18 @@ def test_a_guess_stands_beside_the_answer(capsys):
     compare(None, 3.14159, "points")
     compare(5, np.float64(12.0), "points")
     compare("some", "none", "which")
+    (
+        compare(150, 86, "of 100", between=(0, 100)),
+        compare("many", 86, "of 100"),
+        compare(0, 86, "of 100", between=(0, 100)),
+    )
     assert capsys.readouterr().out.splitlines() == [
         "points: 3.14. You made no guess.",
         "points: 12. You guessed 5.",
         "which: none. You guessed some.",
+        "of 100: 86. You guessed 150, which is not from 0 to 100, as was asked.",
+        "of 100: 86. You guessed many, which is no number.",
+        "of 100: 86. You guessed 0.",
     ]
 
 

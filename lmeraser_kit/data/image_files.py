@@ -110,6 +110,8 @@ def read_image(path: Path) -> Image.Image:
             reason = _refusal(image)
             if reason is None:
                 return _as_seen(image)
+    except FileNotFoundError:
+        raise ValueError(f"there is no file {path}") from None
     except Exception as error:
         raise ValueError(f"{path} is no readable image ({error}): fetch it again, convert it, or remove it") from error
     raise ValueError(f"{path} {reason}")

@@ -72,15 +72,23 @@ def check(exercise: str, *answers: object) -> None:
         raise AssertionError(f"Exercise {exercise}: {fault}")
 
 
-def compare(guess: float | str | None, answer: float | str, what: str) -> None:
-    """Print what was guessed beside what it is. A number is rounded to three digits.
+def compare(
+    guess: float | str | None, answer: float | str, what: str, between: tuple[float, float] | None = None
+) -> None:
+    """Print what was guessed beside what it is, and whether it is what was asked for. A number has three digits.
 
     Args:
         guess: What the reader wrote down; None if nothing.
         answer: What was computed.
         what: What was asked for, with its unit, such as "points that change side".
+        between: The least and the largest number that the question allows.
     """
     is_number = isinstance(answer, (int, float)) or hasattr(answer, "dtype")
     answered = f"{float(answer):.3g}" if is_number else str(answer)
     guessed = "You made no guess" if guess is None or guess is ... else f"You guessed {guess}"
+    if is_number and guess is not None and guess is not ...:
+        if not isinstance(guess, (int, float)) or isinstance(guess, bool):
+            guessed += ", which is no number"
+        elif between and not between[0] <= guess <= between[1]:
+            guessed += f", which is not from {between[0]} to {between[1]}, as was asked"
     print(f"{what}: {answered}. {guessed}.")
