@@ -13,6 +13,7 @@ from lmeraser_kit.lab import references
 from lmeraser_kit.lab.__main__ import main
 from lmeraser_kit.lab.attacked import attacked_scores, half_with
 from lmeraser_kit.lab.look_panel import ALL, MOST_EXPOSED
+from lmeraser_kit.lab.fields import limited
 from lmeraser_kit.lab.models import EXACT, GROUPS, LEAST_HELD, NAMES, new_eraser, new_model
 from lmeraser_kit.lab.outcomes import FAR, Comparison, membership_scores, separation
 from lmeraser_kit.lab.page import Page
@@ -260,3 +261,21 @@ def test_an_approximate_method_is_asked_and_judged_as_one(page):
 def test_the_words_of_the_page_are_explained_on_it(page):
     shown = " ".join(child.value for child in page.widget.children if "lmk-words" in str(getattr(child, "value", "")))
     assert shown.count("<p><b>") == len(WORDS) and "<summary>Words</summary>" in shown
+@pytest.mark.parametrize(
+    ("value", "shown"),
+    [(1032.95, "more than +20"), (-1032.95, "less than -20"), (20.0, "+20.00"), (-0.5, "-0.50"), (0.25, "+0.25")],
+)
+def test_a_log_ratio_beyond_what_can_be_measured_is_shown_as_more_than_20(value, shown):
+    assert limited(value, 2, signed=True) == shown
+
+
+def test_the_verdict_on_a_score_far_from_both_is_told_in_words_and_not_by_a_large_number(page):
+    inside = np.arange(8)[:, None] < 4
+    scores = np.linspace(0, 1, 8)[:, None] + 100 * inside
+    told = page.attack.told({"before": 100.0, "after": 1.0}, scores, inside)
+    assert "<td class='n'>more than +20</td><td>it was in</td>" in told
+    assert "<td class='n'>less than -20</td><td>it was not in</td>" in told
+    assert "are more than 20 standard deviations apart" in told and "480 million to 1" in told
+    assert "480 million" not in page.attack.told({"before": 50.5}, scores, inside)
+
+

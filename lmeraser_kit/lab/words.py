@@ -18,7 +18,7 @@ WORDS = {
     "reference model": "a model that an attacker trains on images of their choice, to compare the attacked one with",
     "membership score": "how sure a model is of an image's class, ln p - ln(1 - p); mostly higher with it in training",
     "LiRA": "asks which models the score looks more like: those trained with the image, or those without it",
-    "log ratio": "LiRA's answer: above 0, those with it are likelier; below 0, those without it",
+    "log ratio": "LiRA's answer: the logarithm of how many times as likely the score is in models with it",
     "exposed": "an image is, if models with it and models without it score it differently",
 }
 
