@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import time
 from abc import ABC, abstractmethod
 from dataclasses import dataclass, field
@@ -25,6 +26,7 @@ INEXACT = {"gradient ascent": "Gradient ascent", "newton": "Newton step"}
 NAMES = EXACT | INEXACT  # the kit's name of a method: what the page calls it
 WHOLE = "one prompt"  # the model that approximate methods change
 GROUPS = {"lmeraser": "cluster", "sisa (mean)": "shard"}  # what a method divides private images into
+PARTS = GROUPS | {"ridge head": "bucket"}  # what the state calls a cluster, in the method's own word
 EPOCHS = 5
 LEAST_HELD = 40
 
@@ -177,8 +179,9 @@ class ExactModel(Model):
         return self.eraser.predict_proba(samples)
 
     def pieces_of(self, eraser: BaseEraser) -> dict[str, str]:
-        """The state's own."""
-        return eraser.state_.pieces()
+        """The state's own, in the method's own words."""
+        word = PARTS[self.name]
+        return {re.sub("^cluster ", f"{word} ", name): piece for name, piece in eraser.state_.pieces().items()}
 
     def unlearn(self, uids: list[str]) -> tuple[int, int]:
         """Clusters that lose somebody are learned again; exact sums are subtracted from, and nobody is."""
