@@ -106,7 +106,9 @@ class ForgetPanel:
         note = "Features are at hand in both columns."
         if model.name in INEXACT:
             note += " An approximate method changes the whole model, instead of fitting a part of it again."
-        said = f"<p>You guessed <b>{escape(guess)}</b>; it is <b>{outcome.passed}</b>.</p>"
+        if outcome.seconds > model.fit_seconds:
+            note += " <b>This request took longer than the fit on everybody</b>: it has saved no time."
+        said = f"<p>You guessed <b>{guess}</b>; it is <b>{outcome.passed}</b>.</p>"
         count = f"{len(outcome.uids)} image" + "s" * (len(outcome.uids) > 1)
         where = self.where(outcome)
         return f"<h2>What it took to forget {count}</h2>{said}{where}<table>{head}{body}</table><p>{note}</p>"
