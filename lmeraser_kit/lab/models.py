@@ -167,6 +167,10 @@ class Model(ABC):
     def take_back(self, outcome: Outcome) -> None:
         """Undo the last request."""
 
+    @abstractmethod
+    def undone(self, outcome: Outcome) -> str:
+        """What undoing that request has done, to be shown: images added again, or a copy put back."""
+
 
 class ExactModel(Model):
     """An eraser of the kit: forgetting is a fit without the samples, with what is there as the cache."""
@@ -193,6 +197,16 @@ class ExactModel(Model):
         """Those who left are added again, which gives the same bits as before."""
         samples = self.split.private
         self.eraser.add(samples[samples.positions(outcome.uids)])
+
+    def undone(self, outcome: Outcome) -> str:
+        """They were added, and what was learned of them is the same again."""
+        n, word = len(outcome.uids), PARTS[self.name]
+        images, its, it = (
+            (f"{n} images were", f"their {word}s", "them") if n > 1 else ("1 image was", f"its {word}", "it")
+        )
+        how = f"added again, and {its} learned with {it}" if self.name in GROUPS else "added to the sums again"
+        same = "the same hash as before it" if self.hash() == outcome.hash_before else "another hash than before it"
+        return f"{images} {how}: {same}"
 
 
 class ApproximateModel(Model):
@@ -236,6 +250,10 @@ class ApproximateModel(Model):
     def take_back(self, outcome: Outcome) -> None:
         """The parameters of before, which the page has kept."""
         self.parameters = self.kept.pop()
+
+    def undone(self, outcome: Outcome) -> str:
+        """Nothing was learned: the hash is that of the copy."""
+        return "a copy of the model, kept from before it, was put back. Nothing was learned, so its hash shows nothing"
 
 
 def new_eraser(name: str, backbone: Backbone, seed: int) -> BaseEraser:

@@ -188,10 +188,10 @@ class Page:
 
     def take_back(self) -> None:
         """Undo the last request of this method."""
-        with self.working("Adding them again", self.model.fit_seconds):
+        with self.working("Undoing the last request", self.model.fit_seconds):
             outcome = self.model.undo()
-        same = "the same hash as before it" if self.model.hash() == outcome.hash_before else "another hash"
-        self.renew(f"Undone: {len(outcome.uids)} held again, with {same}. {self.held}")
+        self.renew()
+        self.say(f"The last request is undone: {self.model.undone(outcome)}. {self.held}")
 
     def start_again(self) -> None:
         """Everybody is held again."""
