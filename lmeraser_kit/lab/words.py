@@ -8,6 +8,7 @@ WORDS = {
     "private images": "those that people may ask to have forgotten; public images are never forgotten",
     "backbone": "the frozen network, trained on public images, that turns an image into features",
     "cluster, shard": "private images that are learned together; a shard is drawn by a hash",
+    "bucket, sums": "the ridge head learns from sums over all images; a bucket keeps what some of them add to the sums",
     "prototype": "the mean feature of a cluster: an image belongs to the nearest one",
     "prompt": "values that are added to pixels at the rim of every image of a cluster, and learned",
     "head": "the linear classifier on features",
