@@ -210,7 +210,7 @@ def test_every_control_has_a_name_and_breaks_nothing(window):
         method.select_by_visible_text(option)
         window.wait(lambda: "private images" in window.status and not window.status.endswith("..."))
     window.press("Reset")
-    window.says("Reset.")
+    window.says("Reset: fitted on everybody")
 
 
 def test_keys_alone_will_do_and_a_screen_reader_is_told(window):
