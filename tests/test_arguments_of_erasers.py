@@ -127,7 +127,7 @@ def test_a_wrong_argument_of_a_request_changes_nothing(kind, fitted, split, priv
     for wrong in (SMALL, STRANGE, private[:1]):
         check(eraser.add, wrong, "cannot join|outside the range|already")
     for wrong in (["a"], [0.5], [99], "x", 7.5, [True], [None]):
-        check(eraser.verify, wrong, "cluster")
+        check(eraser.verify, wrong, "cluster|bucket")
     for wrong in IMAGES:
         for call in (eraser.predict, eraser.predict_proba, lambda w: eraser.score(w, [0, 1])):
             check(call, wrong, "images")

@@ -1,6 +1,7 @@
 """Exact sums: equal to the bit whatever the order, batches, threads and kernel, and taken back to the bit."""
 
 import contextlib
+import json
 import os
 import signal
 import subprocess
@@ -28,6 +29,7 @@ from lmeraser_kit.ground.determinism import one_thread
 from lmeraser_kit.ground.hashing import digest
 from lmeraser_kit.learners import Context, ExactSums, exact_sums
 from lmeraser_kit.learners.exact_sums import BLOCK, PANEL
+from lmeraser_kit.store.certificate import Certificate
 from lmeraser_kit.store.files import DamagedError
 from lmeraser_kit.testing import NotExactError, check_eraser
 from lmeraser_kit.unlearning import SharedHead
@@ -137,10 +139,10 @@ def test_memory_that_has_changed_is_noticed(where, backbone, private):
     array = eraser.state_.sums if where == "sums" else eraser.state_.models[0].arrays["rows"]
     array.setflags(write=True)
     array[0, 0] += 1
-    with pytest.raises(ExactnessError, match="sums" if where == "sums" else "cluster 0"):
+    with pytest.raises(ExactnessError, match="sums" if where == "sums" else "bucket 0"):
         eraser.verify()
     if where == "row":  # before it is taken back, which would leave its difference for ever
-        with pytest.raises(ExactnessError, match="the rows of cluster 0 have changed in memory"):
+        with pytest.raises(ExactnessError, match="the rows of bucket 0 have changed in memory"):
             eraser.forget(private.uids[0])
 
 
@@ -264,7 +266,7 @@ def test_rows_of_a_whole_bucket_are_compared_before_they_are_taken_back(backbone
     rows = held.models[k].arrays["rows"]
     rows.setflags(write=True)
     rows[0, 0] += 1
-    with pytest.raises(ExactnessError, match=f"the rows of cluster {k} have changed in memory"):
+    with pytest.raises(ExactnessError, match=f"the rows of bucket {k} have changed in memory"):
         eraser.forget(part.uids)  # nobody stays in it
     assert eraser.state_ is held
 
@@ -302,3 +304,43 @@ def test_sums_alone_speak_of_no_cluster(backbone, split, private):
     receipt = corrected.forget(private.uids[0])
     assert not receipt.summed and "1 of 3 clusters learnt" in str(receipt)
     assert len(corrected.plan(private, split.public)) == 3
+
+
+def test_what_a_ridge_eraser_and_its_store_say_is_of_buckets_and_sums_and_short(backbone, private, tmp_path):
+    eraser = RidgeEraser(backbone, HashClusters(64), verbose=False).fit(private[:60])
+    buckets = sorted(eraser.sizes())
+    first_few = f"{', '.join(map(str, buckets[:10]))}, and {len(buckets) - 10} more"
+    assert len(buckets) > 20
+    with Store.create(tmp_path / "store", eraser, private[:60]) as store:
+        fitted, done = str(store.certificates()[0]), store.forget(private.uids[0])
+        verified = str(store.verify())
+    assert f"sums changed, rows written in buckets: {first_few}; " in fitted
+    assert "1 forgotten, 0 added, 59 samples held; sums changed, rows written in buckets: " in str(done)
+    assert "sums, and rows in buckets, computed again: " in verified and " more; 59 samples held" in verified
+    assert not any("cluster" in text for text in (fitted, str(done), verified))
+    assert Certificate.read(done.record()).hash == done.hash
+    for array in (model.arrays["rows"] for model in eraser.state_.models.values()):
+        array.setflags(write=True)
+        array[0, 0] += 1
+    with pytest.raises(ExactnessError, match=r"gives: (sums, )?(bucket \d+, ){9,10}.*and \d+ more$") as raised:
+        eraser.verify()
+    assert len(raised.value.pieces) >= len(buckets) and {"cluster 0", "bucket 0"} & {*raised.value.pieces} <= {
+        "cluster 0"
+    }
+    with pytest.raises(ValueError, match=rf"no bucket 99; there are: {first_few}$"):
+        eraser.verify([99])
+
+
+def test_clusters_that_correct_a_ridge_head_are_called_clusters(backbone, split, private, tmp_path):
+    eraser = RidgeEraser(backbone, HierarchicalClusters(4), verbose=False)
+    with Store.create(tmp_path / "store", eraser, private[:40], split.public) as store:
+        assert "clusters learnt again: " in str(store.forget(private.uids[0]))
+
+
+def test_a_certificate_of_before_it_said_whether_there_are_sums_keeps_its_hash(backbone, private, tmp_path):
+    eraser = RidgeEraser(backbone, HashClusters(4), verbose=False)
+    with Store.create(tmp_path / "store", eraser, private[:20]) as store:
+        record = json.loads(store.certificates()[0].record())
+    assert record.pop("summed") is True
+    before = json.dumps(record, sort_keys=True)
+    assert Certificate.read(before).record() == before

@@ -2,6 +2,7 @@
 
 import re
 import socket
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -12,10 +13,11 @@ from lmeraser_kit.backbones.cached import CachedFeatures
 from lmeraser_kit.lab import references
 from lmeraser_kit.lab.__main__ import main
 from lmeraser_kit.lab.attacked import attacked_scores, half_with
+from lmeraser_kit.lab.fields import limited
 from lmeraser_kit.lab.look_panel import ALL, MOST_EXPOSED
 from lmeraser_kit.lab.models import EXACT, GROUPS, LEAST_HELD, NAMES, new_eraser, new_model
 from lmeraser_kit.lab.outcomes import FAR, Comparison, membership_scores, separation
-from lmeraser_kit.lab.page import Page
+from lmeraser_kit.lab.page import Page, open_page
 from lmeraser_kit.lab.references import References
 from lmeraser_kit.lab.words import WORDS
 
@@ -66,10 +68,12 @@ def test_the_page_asks_for_guesses_first_and_then_shows_what_was_computed(page):
     page.forget.press.click()
     assert "Nobody is chosen" in page.status.value
     page.look.choose.click()
-    for wrong in ("", "many", "-3", "²"):
+    for wrong in ("", "many", "-3", "²", "2.5", "131", "9" * 5000):
         page.forget.guess.value = wrong
         page.forget.press.click()
-        assert "lmk-wrong" in page.status.value and not page.model.gone
+        assert "lmk-wrong" in page.status.value and not page.model.gone and page.forget.guess.value == wrong
+        expected = "expected a whole number from 0 to 130: so many images does the model hold"
+        assert (expected if wrong else "You made no guess") in page.status.value
     page.forget.guess.value = "12"
     page.forget.press.click()
     outcome = page.model.outcomes[-1]
@@ -84,6 +88,81 @@ def test_the_page_asks_for_guesses_first_and_then_shows_what_was_computed(page):
     )
     page.undo.click()
     assert "the same hash as before it" in page.status.value
+
+
+@pytest.mark.parametrize(
+    ("name", "says"),
+    [
+        ("lmeraser", "2 images were added again, and their clusters learned with them: the same hash as before it"),
+        ("sisa (mean)", "2 images were added again, and their shards learned with them: the same hash as before it"),
+        ("ridge head", "2 images were added to the sums again: the same hash as before it"),
+        ("newton", "a copy of the model, kept from before it, was put back. Nothing was learned, so its hash shows"),
+    ],
+)
+def test_undo_says_whether_images_were_added_again_or_a_copy_was_put_back(page, name, says):
+    page.method.value = name
+    page.choose([3, 50])
+    page.forget.guess.value = "2"
+    page.forget.press.click()
+    page.undo.click()
+    assert says in page.status.value and not page.model.gone
+    assert ("same hash" in page.status.value) == (name in EXACT)
+
+
+@pytest.mark.parametrize("wrong", ["-5", "10000", "2.5", "", "1e3", "x", "²", "9" * 5000])
+def test_a_seed_that_is_none_is_refused_in_a_sentence_and_no_other_is_put_in_its_place(page, wrong):
+    model = page.model
+    page.seeds.value = wrong
+    page.again.click()
+    assert "lmk-wrong" in page.status.value and "expected a whole number from 0 to 9999" in page.status.value
+    assert page.model is model and page.seed == 0 and page.seeds.value == wrong and len(page.status.value) < 200
+    page.seeds.value = " 7 "
+    page.again.click()
+    assert "Fitted with seed 7" in page.status.value and page.seed == page.model.seed == 7
+
+
+@pytest.mark.parametrize("numbers", [{"seed": -5}, {"seed": 10_000}, {"backbone_epochs": -1}, {"n_models": 7}])
+def test_the_pages_numbers_are_refused_before_anything_is_trained(numbers, tmp_path):
+    with pytest.raises(ValueError, match=rf"{next(iter(numbers))} is .*, expected a whole number from"):
+        open_page(**numbers, root=tmp_path)
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_request_stays_when_the_method_changes_and_goes_with_a_new_seed(page):
+    page.choose([3, 50])
+    page.method.value = "ridge head"
+    assert page.chosen == [3, 50] and "Your request stays: 2 chosen to be forgotten." in page.status.value
+    page.forget.guess.value = "0"
+    page.forget.press.click()
+    page.choose([7])
+    page.method.value = "lmeraser"
+    page.choose([3])
+    page.method.value = "ridge head"
+    assert page.chosen == [7]
+    assert "Your request stays: 1 chosen to be forgotten, without 1 that it has forgotten." in page.status.value
+    page.again.click()
+    assert not page.chosen and "nobody is chosen" in page.status.value
+    page.method.value = "lmeraser"
+    assert "Your request" not in page.status.value
+
+
+def test_a_request_that_took_longer_than_a_fit_is_called_one(page):
+    page.choose([3])
+    page.forget.guess.value = "1"
+    page.forget.press.click()
+    outcome, says = page.model.outcomes[-1], "This request took longer than the fit on everybody"
+    for seconds, longer in ((0.9, False), (1.1, True)):
+        timed = replace(outcome, seconds=seconds * page.model.fit_seconds)
+        assert (says in page.forget.told(timed, 1)) == longer
+
+
+@pytest.mark.parametrize(
+    ("name", "word"), [("lmeraser", "cluster"), ("sisa (mean)", "shard"), ("ridge head", "bucket")]
+)
+def test_pieces_of_the_state_have_the_methods_own_names(page, name, word):
+    page.method.value = name
+    words = {piece.split()[0] for piece in page.model.pieces()}
+    assert word in words and not words & {"cluster", "shard", "bucket"} - {word}
 
 
 @pytest.mark.committed
@@ -128,6 +207,13 @@ def test_a_port_that_is_taken_is_refused_before_anything_starts(capsys):
         port = other.getsockname()[1]
         assert main(["--no-browser", f"--port={port}"]) == 2
     assert f"Port {port} is taken" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("port", ["-5", "0", "65536", "eight"])
+def test_a_port_that_is_none_is_refused(port, capsys):
+    with pytest.raises(SystemExit):
+        main(["--no-browser", f"--port={port}"])
+    assert "expected a whole number from 1 to 65535" in capsys.readouterr().err
 
 
 def test_two_pages_share_no_model(parts, tmp_path):
@@ -178,6 +264,24 @@ def test_the_attack_is_on_a_model_of_half_before_and_after_the_same_request(part
     without = membership_scores(fresh.predict_proba(image), image.labels)[0]
     assert (found["after"] == without) == (name in EXACT) and found["after"] != found["before"]
     assert attacked_scores(name, split, backbone, 0, request[0]).keys() == {"with it"}
+
+
+@pytest.mark.parametrize(
+    ("value", "shown"),
+    [(1032.95, "more than +20"), (-1032.95, "less than -20"), (20.0, "+20.00"), (-0.5, "-0.50"), (0.25, "+0.25")],
+)
+def test_a_log_ratio_beyond_what_can_be_measured_is_shown_as_more_than_20(value, shown):
+    assert limited(value, 2, signed=True) == shown
+
+
+def test_the_verdict_on_a_score_far_from_both_is_told_in_words_and_not_by_a_large_number(page):
+    inside = np.arange(8)[:, None] < 4
+    scores = np.linspace(0, 1, 8)[:, None] + 100 * inside
+    told = page.attack.told({"before": 100.0, "after": 1.0}, scores, inside)
+    assert "<td class='n'>more than +20</td><td>it was in</td>" in told
+    assert "<td class='n'>less than -20</td><td>it was not in</td>" in told
+    assert "are more than 20 standard deviations apart" in told and "480 million to 1" in told
+    assert "480 million" not in page.attack.told({"before": 50.5}, scores, inside)
 
 
 def test_separation_is_the_difference_of_means_over_the_pooled_deviation():

@@ -8,8 +8,8 @@ import os
 import shutil
 import socket
 import subprocess
-import sys
 import time
+from contextlib import contextmanager
 from pathlib import Path
 
 import psutil
@@ -20,6 +20,7 @@ from selenium.webdriver.common.by import By
 from selenium.webdriver.common.keys import Keys
 from selenium.webdriver.support.ui import Select, WebDriverWait
 
+from lmeraser_kit.lab.__main__ import voila
 from lmeraser_kit.lab.models import new_model
 from lmeraser_kit.lab.references import References, split_and_backbone
 
@@ -31,17 +32,16 @@ pytestmark = pytest.mark.skipif(
 PATIENCE = 60  # seconds
 
 
-@pytest.fixture(scope="module")
-def server(tmp_path_factory):
+@contextmanager
+def served(folder, **options):
     """The page's notebook with small parameters, served by Voila: its address, its process, and where its data are."""
-    folder = tmp_path_factory.mktemp("page")
     text = NOTEBOOK.read_text().replace("backbone_epochs: int = 30", "backbone_epochs: int = 2")
     (folder / NOTEBOOK.name).write_text(text.replace("n_models: int = 64", "n_models: int = 8"))
     assert json.loads((folder / NOTEBOOK.name).read_text()) != json.loads(NOTEBOOK.read_text())
     with socket.socket() as probe:
         probe.bind(("localhost", 0))
         port = probe.getsockname()[1]
-    command = [sys.executable, "-m", "voila", folder / NOTEBOOK.name, f"--port={port}", "--no-browser"]
+    command = [*voila(folder / NOTEBOOK.name, port, **options), "--no-browser"]
     process = subprocess.Popen(command, env=os.environ | {"LMERASER_DATA": str(folder)}, stderr=subprocess.DEVNULL)
     try:
         WebDriverWait(port, PATIENCE).until(lambda p: not socket.socket().connect_ex(("localhost", p)))
@@ -49,6 +49,17 @@ def server(tmp_path_factory):
     finally:
         process.terminate()
         process.wait()
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory):
+    with served(tmp_path_factory.mktemp("page")) as parts:
+        yield parts
+
+
+def kernels(server):
+    children = psutil.Process(server[1].pid).children()
+    return {child.pid for child in children if "ipykernel_launcher" in " ".join(child.cmdline())}
 
 
 class Window:
@@ -67,8 +78,8 @@ class Window:
         self.driver.get(address)
         self.wait(lambda: "689 of 689" in self.status)
 
-    def wait(self, until):
-        waiting = WebDriverWait(self.driver, PATIENCE, ignored_exceptions=[Exception])
+    def wait(self, until, patience=PATIENCE):
+        waiting = WebDriverWait(self.driver, patience, ignored_exceptions=[Exception])
         try:
             return waiting.until(lambda _: until())
         except TimeoutException:
@@ -117,7 +128,7 @@ def test_a_whole_forget_has_the_hash_of_the_package(server, window):
     window.press("Choose this image")
     window.says("1 chosen")
     window.forget("many")
-    window.says("is no number")
+    window.says("The guess is “many”, expected a whole number from 0 to 689")
     window.control("How many images", "input").clear()
     window.forget("70")
     window.says("Forgotten in")
@@ -130,8 +141,55 @@ def test_a_whole_forget_has_the_hash_of_the_package(server, window):
     model.forget(model.split.private.uids[[5]].tolist())
     window.shows(model.hash()[:24])
     window.press("Undo")
-    window.says("the same hash as before it")
+    window.says("1 image was added again, and its cluster learned with it: the same hash as before it")
     window.says("689 of 689")
+
+
+def test_a_wrong_seed_stays_in_its_field_and_changes_nothing(window):
+    field = window.control("Seed", "input")
+    for wrong in ("-5", "2.5", "12345"):
+        field.clear()
+        field.send_keys(wrong, Keys.TAB)
+        window.press("Fit with this seed")
+        window.says(f"The seed is “{wrong}”, expected a whole number from 0 to 9999")
+        assert field.get_attribute("value") == wrong
+    field.clear()
+    field.send_keys("1", Keys.TAB)
+    window.press("Fit with this seed")
+    window.says("Fitted with seed 1: requests start again, and nobody is chosen.")
+
+
+def test_closing_a_window_ends_its_kernel_and_no_other(server, window):
+    before = kernels(server)
+    closed = Window(server[0])
+    try:
+        (its,) = kernels(server) - before
+        closed.driver.switch_to.new_window("tab")  # the browser stays
+        closed.driver.switch_to.window(closed.driver.window_handles[0])
+        closed.driver.execute_cdp_cmd("Page.close", {})  # as who clicks the cross: the page may still say something
+        window.wait(lambda: its not in kernels(server))
+        assert before <= kernels(server)
+        window.press("2 Forget")
+        window.shows("Nobody is chosen.")
+    finally:
+        closed.driver.quit()
+
+
+def test_a_kernel_whose_browser_has_died_ends_and_one_whose_window_is_idle_stays(server):
+    started = time.monotonic()
+    Window(server[0]).driver.quit()
+    without_window = 10 + 2 * int(time.monotonic() - started)  # nobody is connected while the notebook runs
+    with served(server[2], without_window=without_window) as parts:
+        idle = Window(parts[0])
+        try:
+            (its,) = kernels(parts)
+            Window(parts[0]).driver.quit()  # says nothing to the page
+            assert len(kernels(parts)) == 2
+            idle.wait(lambda: kernels(parts) == {its}, PATIENCE + 2 * without_window)  # the idle one is older
+            idle.press("2 Forget")
+            idle.shows("Nobody is chosen.")
+        finally:
+            idle.driver.quit()
 
 
 def test_every_control_has_a_name_and_breaks_nothing(window):
@@ -152,7 +210,7 @@ def test_every_control_has_a_name_and_breaks_nothing(window):
         method.select_by_visible_text(option)
         window.wait(lambda: "private images" in window.status and not window.status.endswith("..."))
     window.press("Reset")
-    window.says("Reset.")
+    window.says("Reset: fitted on everybody")
 
 
 def test_keys_alone_will_do_and_a_screen_reader_is_told(window):
@@ -239,6 +297,6 @@ def test_two_windows_share_no_model_and_a_tablet_needs_no_scrolling_sideways(ser
 
 
 def test_a_window_says_that_its_kernel_was_killed(server, window):
-    kernels = [p for p in psutil.Process(server[1].pid).children() if "ipykernel_launcher" in " ".join(p.cmdline())]
-    max(kernels, key=lambda kernel: kernel.create_time()).kill()  # others are of windows that have been closed
+    of_windows = [psutil.Process(pid) for pid in kernels(server)]
+    max(of_windows, key=lambda kernel: kernel.create_time()).kill()  # others are of windows whose browser has ended
     window.wait(lambda: "has stopped" in window.driver.find_element(By.CSS_SELECTOR, "[role=alert]").text)

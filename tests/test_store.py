@@ -495,6 +495,11 @@ def test_certificates_follow_each_other_and_name_nobody(make_store, private):
     assert Certificate.read(done[0].record()).clusters_tuned == done[0].clusters_tuned
     text = str(store.verify())
     assert "It proves" in text and "does not prove" in text and done[-1].root_after in text
+    assert f"clusters learnt again: {', '.join(map(str, sorted(store.eraser.sizes())))}; 39 samples held" in text
+    learnt = (
+        f"2 forgotten, 0 added, 38 samples held; clusters learnt again: {', '.join(map(str, done[0].clusters_tuned))}"
+    )
+    assert f"certificate {done[0].id}: {learnt}; " in str(done[0]) and uid not in str(done[0])
 
 
 def test_a_merkle_root_covers_every_leaf_in_its_place():

@@ -10,7 +10,9 @@ import signal
 import socket
 import subprocess
 import sys
+from pathlib import Path
 
+from lmeraser_kit import checks
 from lmeraser_kit.experiments.extras import need
 
 need("class", __name__, repository=True)
@@ -18,12 +20,42 @@ need("class", __name__, repository=True)
 from lmeraser_kit.experiments.results import PROJECT
 
 NOTEBOOK = PROJECT / "notebooks" / "press_forget.ipynb"
+WITHOUT_WINDOW = 600  # seconds: nobody is connected while a new window's notebook runs, which may train the backbone
+# No message counts as use of a kernel: the page says every other second that it is there, to whomever.
+UNTRACKED = (
+    *("comm_msg", "comm_open", "comm_close", "comm_info_request", "comm_info_reply", "execute_request"),
+    *("execute_input", "execute_result", "stream", "display_data", "update_display_data", "clear_output", "error"),
+    *("status", "kernel_info_request", "kernel_info_reply", "shutdown_request", "shutdown_reply"),
+)
+
+
+def voila(notebook: Path, port: int, without_window: int = WITHOUT_WINDOW) -> list[str]:
+    """The command that serves a notebook.
+
+    Args:
+        notebook: The notebook.
+        port: Where it is served.
+        without_window: Seconds after its start from which a kernel to which no window is connected is ended. Voila
+            itself ends the kernel of a window that is closed, but not of one whose browser or tablet has died.
+    """
+    culling = {"cull_idle_timeout": without_window, "cull_interval": max(without_window // 10, 1)}
+    options = [f"--MappingKernelManager.{name}={value}" for name, value in culling.items()]
+    options += [f"--MappingKernelManager.untracked_message_types={kind}" for kind in UNTRACKED]
+    return [sys.executable, "-m", "voila", str(notebook), f"--port={port}", "--show_tracebacks=True", *options]
+
+
+def a_port(text: str) -> int:
+    """A port, for argparse."""
+    try:
+        return checks.whole("the port", int(text) if text.isdecimal() else text, 1, 65_535)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
 
 
 def main(arguments: list[str] | None = None) -> int:
     """Serve the page until Ctrl-C. Returns the server's exit status."""
     parser = argparse.ArgumentParser(prog="python -m lmeraser_kit.lab", description=__doc__.splitlines()[0])
-    parser.add_argument("--port", type=int, default=8866, help="where the page is served")
+    parser.add_argument("--port", type=a_port, default=8866, help="where the page is served")
     parser.add_argument("--no-browser", action="store_true", help="do not open a browser")
     given = parser.parse_args(arguments)
     with socket.socket() as probe:
@@ -31,9 +63,8 @@ def main(arguments: list[str] | None = None) -> int:
             print(f"Port {given.port} is taken: choose another one, make class PORT={given.port + 1}", file=sys.stderr)
             return 2
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))  # ends the others, too
-    serve = [sys.executable, "-m", "voila", str(NOTEBOOK), f"--port={given.port}", "--show_tracebacks=True"]
     print(f"The page: http://localhost:{given.port} (Ctrl-C ends it). Reference models are made beside it.", flush=True)
-    server = subprocess.Popen(serve + ["--no-browser"] * given.no_browser)
+    server = subprocess.Popen(voila(NOTEBOOK, given.port) + ["--no-browser"] * given.no_browser)
     references = ["nice", sys.executable, "-m", "lmeraser_kit.lab.references"]  # the page goes first
     making = subprocess.Popen(references, stderr=subprocess.DEVNULL)
     try:

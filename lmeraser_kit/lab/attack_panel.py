@@ -18,6 +18,7 @@ from lmeraser_kit.evaluation.attacks import lira_online
 from lmeraser_kit.figures import as_html
 from lmeraser_kit.lab import pictures
 from lmeraser_kit.lab.attacked import attacked_scores
+from lmeraser_kit.lab.fields import LIMIT, limited
 from lmeraser_kit.lab.outcomes import FAR, separation
 
 LEAST = 8  # reference models, for half of them to have a spread
@@ -99,7 +100,7 @@ class AttackPanel:
     def told(self, marks: dict[str, float], scores: np.ndarray, inside: np.ndarray) -> str:
         """What LiRA says of each score, where reference models with the image, (n, 1), differ from those without it."""
         apart = separation(scores, inside)[0]
-        far = f"Models with it and without it are {apart:.1f} standard deviations apart"
+        far = f"Models with it and without it are {limited(apart, 1)} standard deviations apart"
         if apart < FAR:
             rows = "".join(
                 f"<tr><th scope='row'>{name}</th><td class='n'>{value:.2f}</td></tr>" for name, value in marks.items()
@@ -108,10 +109,14 @@ class AttackPanel:
             return f"<table><tr><th></th><th scope='col'>score</th></tr>{rows}</table><p>{far}; {cannot}.</p>"
         ratios = {name: lira_online(np.array([value]), scores, inside)[0] for name, value in marks.items()}
         rows = "".join(
-            f"<tr><th scope='row'>{name}</th><td class='n'>{marks[name]:.2f}</td><td class='n'>{value:+.2f}</td>"
+            f"<tr><th scope='row'>{name}</th><td class='n'>{marks[name]:.2f}</td>"
+            f"<td class='n'>{limited(value, 2, signed=True)}</td>"
             f"<td>{'it was in' if value > 0 else 'it was not in'}</td></tr>"
             for name, value in ratios.items()
         )
         head = "".join(f"<th scope='col'>{name}</th>" for name in ("", "score", "log ratio", "LiRA says"))
-        note = f"{far}. LiRA's log ratio compares normal curves for both. Near 0 it says little."
+        note = f"{far}. LiRA fits a normal curve to each. A log ratio of r says: by these curves the score is "
+        note += "e<sup>r</sup> times as likely with the image in training as without it. Near 0 it says little."
+        if max(map(abs, ratios.values())) > LIMIT:
+            note += f" Beyond {LIMIT:.0f}, more than 480 million to 1, so few models cannot measure how much."
         return f"<table><tr>{head}</tr>{rows}</table><p>{note}</p>"

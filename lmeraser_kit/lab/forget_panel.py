@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from html import escape
 from typing import Any
 
 from lmeraser_kit.experiments.extras import need
@@ -12,6 +11,7 @@ need("lab", __name__)
 import ipywidgets as w
 
 from lmeraser_kit.lab import pictures
+from lmeraser_kit.lab.fields import whole_number
 from lmeraser_kit.lab.models import GROUPS, INEXACT
 from lmeraser_kit.lab.outcomes import Comparison, Outcome
 
@@ -74,10 +74,10 @@ class ForgetPanel:
         page, model = self.page, self.page.model
         uids = page.split.private.uids[page.chosen].tolist()
         model.check(uids)
-        guess = self.guess.value.strip()
-        if not guess.isascii() or not guess.isdecimal():
-            wrote = f"{guess[:20]!r} is no number" if guess else "you made no guess"
-            raise ValueError(f"{wrote}: write down first how many images it will be, such as 100")
+        if not self.guess.value.strip():
+            raise ValueError("you made no guess: write down first how many images it will be, such as 100")
+        n = len(page.split.private) - len(model.gone)
+        guess = whole_number("the guess", self.guess.value, 0, n, ": so many images does the model hold")
         self.clear()
         with page.working(f"Forgetting {len(uids)} with {page.method.label}", model.fit_seconds):
             outcome = model.forget(uids)
@@ -89,7 +89,7 @@ class ForgetPanel:
         page.update()
         page.say(f"Forgotten in {outcome.seconds:.2f} seconds. {page.held}")
 
-    def told(self, outcome: Outcome, guess: str) -> str:
+    def told(self, outcome: Outcome, guess: int) -> str:
         """What a request took, beside the guess and beside a fit from nothing."""
         model, n = self.page.model, len(self.page.split.private)
         what = "images looked at" if model.name in INEXACT else "images passed through the model"
@@ -106,7 +106,9 @@ class ForgetPanel:
         note = "Features are at hand in both columns."
         if model.name in INEXACT:
             note += " An approximate method changes the whole model, instead of fitting a part of it again."
-        said = f"<p>You guessed <b>{escape(guess)}</b>; it is <b>{outcome.passed}</b>.</p>"
+        if outcome.seconds > model.fit_seconds:
+            note += " <b>This request took longer than the fit on everybody</b>: it has saved no time."
+        said = f"<p>You guessed <b>{guess}</b>; it is <b>{outcome.passed}</b>.</p>"
         count = f"{len(outcome.uids)} image" + "s" * (len(outcome.uids) > 1)
         where = self.where(outcome)
         return f"<h2>What it took to forget {count}</h2>{said}{where}<table>{head}{body}</table><p>{note}</p>"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import time
 from abc import ABC, abstractmethod
 from dataclasses import dataclass, field
@@ -25,6 +26,7 @@ INEXACT = {"gradient ascent": "Gradient ascent", "newton": "Newton step"}
 NAMES = EXACT | INEXACT  # the kit's name of a method: what the page calls it
 WHOLE = "one prompt"  # the model that approximate methods change
 GROUPS = {"lmeraser": "cluster", "sisa (mean)": "shard"}  # what a method divides private images into
+PARTS = GROUPS | {"ridge head": "bucket"}  # what the state calls a cluster, in the method's own word
 EPOCHS = 5
 LEAST_HELD = 40
 
@@ -165,6 +167,10 @@ class Model(ABC):
     def take_back(self, outcome: Outcome) -> None:
         """Undo the last request."""
 
+    @abstractmethod
+    def undone(self, outcome: Outcome) -> str:
+        """What undoing that request has done, to be shown: images added again, or a copy put back."""
+
 
 class ExactModel(Model):
     """An eraser of the kit: forgetting is a fit without the samples, with what is there as the cache."""
@@ -177,8 +183,9 @@ class ExactModel(Model):
         return self.eraser.predict_proba(samples)
 
     def pieces_of(self, eraser: BaseEraser) -> dict[str, str]:
-        """The state's own."""
-        return eraser.state_.pieces()
+        """The state's own, in the method's own words."""
+        word = PARTS[self.name]
+        return {re.sub("^cluster ", f"{word} ", name): piece for name, piece in eraser.state_.pieces().items()}
 
     def unlearn(self, uids: list[str]) -> tuple[int, int]:
         """Clusters that lose somebody are learned again; exact sums are subtracted from, and nobody is."""
@@ -190,6 +197,16 @@ class ExactModel(Model):
         """Those who left are added again, which gives the same bits as before."""
         samples = self.split.private
         self.eraser.add(samples[samples.positions(outcome.uids)])
+
+    def undone(self, outcome: Outcome) -> str:
+        """They were added, and what was learned of them is the same again."""
+        n, word = len(outcome.uids), PARTS[self.name]
+        images, its, it = (
+            (f"{n} images were", f"their {word}s", "them") if n > 1 else ("1 image was", f"its {word}", "it")
+        )
+        how = f"added again, and {its} learned with {it}" if self.name in GROUPS else "added to the sums again"
+        same = "the same hash as before it" if self.hash() == outcome.hash_before else "another hash than before it"
+        return f"{images} {how}: {same}"
 
 
 class ApproximateModel(Model):
@@ -233,6 +250,10 @@ class ApproximateModel(Model):
     def take_back(self, outcome: Outcome) -> None:
         """The parameters of before, which the page has kept."""
         self.parameters = self.kept.pop()
+
+    def undone(self, outcome: Outcome) -> str:
+        """Nothing was learned: the hash is that of the copy."""
+        return "a copy of the model, kept from before it, was put back. Nothing was learned, so its hash shows nothing"
 
 
 def new_eraser(name: str, backbone: Backbone, seed: int) -> BaseEraser:

@@ -26,7 +26,8 @@ from lmeraser_kit.data import Split
 from lmeraser_kit.data.inputs import DATA
 from lmeraser_kit.ground.hashing import keyed_uniform
 from lmeraser_kit.lab import pictures
-from lmeraser_kit.lab.attack_panel import AttackPanel
+from lmeraser_kit.lab.attack_panel import LEAST, AttackPanel
+from lmeraser_kit.lab.fields import whole_number
 from lmeraser_kit.lab.forget_panel import ForgetPanel
 from lmeraser_kit.lab.look_panel import LookPanel
 from lmeraser_kit.lab.models import EXACT, INEXACT, Model, new_model
@@ -44,7 +45,7 @@ class Page:
         split: Public, private and test images.
         backbone: The frozen backbone, its features kept.
         references: Reference models, for the attack.
-        seed: Keys the draws of tuning.
+        seed: Keys the draws of tuning; from 0 to MOST_SEEDS.
 
     Attributes:
         model: The fitted model of the method that is chosen.
@@ -55,7 +56,8 @@ class Page:
     """
 
     def __init__(self, split: Split, backbone: Backbone, references: References, seed: int = 0):
-        self.split, self.backbone, self.references, self.seed = split, backbone, references, checks.seed(seed)
+        self.split, self.backbone, self.references = split, backbone, references
+        self.seed = checks.whole("seed", seed, 0, MOST_SEEDS)
         self.people = (keyed_uniform("people", 0, split.private.keys)[:, 0] * N_PEOPLE).astype(int)
         self.models: dict[str, Model] = {}
         self.chosen: list[int] = []
@@ -68,7 +70,7 @@ class Page:
             for name, title in names.items()
         ]
         self.method = w.Dropdown(options=options, description="Method", layout={"width": "400px"})
-        self.seeds = w.BoundedIntText(seed, min=0, max=MOST_SEEDS, description="Seed", layout={"width": "160px"})
+        self.seeds = w.Text(str(self.seed), description="Seed", layout={"width": "160px"})
         self.again = self.button("Fit with this seed", self.fit_again)
         self.undo = self.button("Undo", self.take_back)
         self.reset = self.button("Reset", self.start_again)
@@ -174,38 +176,44 @@ class Page:
         self.panels[self.opened].update()
 
     def change_method(self) -> None:
-        """Another method's model."""
+        """Another method's model, of the same images: the request stays, but for those whom it has forgotten."""
         with self.working(f"Fitting {self.method.label}"):
             self.model = self.model_of(self.method.value)
-        self.renew(self.held)
+        before = len(self.chosen)
+        self.renew()
+        gone = f", without {before - len(self.chosen)} that it has forgotten" * (before > len(self.chosen))
+        kept = f" Your request stays: {len(self.chosen)} chosen to be forgotten{gone}." if before else ""
+        self.say(f"{self.held}{kept}")
 
     def fit_again(self) -> None:
-        """All methods are fitted with the seed that is written there, each when it is chosen."""
-        self.seed, self.models = int(self.seeds.value), {}
+        """All methods are fitted with the seed that is written there, each when it is chosen; nobody is chosen."""
+        self.seed, self.models = whole_number("the seed", self.seeds.value, 0, MOST_SEEDS), {}
         with self.working(f"Fitting {self.method.label} with seed {self.seed}"):
             self.model = self.model_of(self.method.value)
-        self.renew(f"Fitted with seed {self.seed}. {self.held}")
+        self.chosen = []
+        self.renew()
+        self.say(f"Fitted with seed {self.seed}: requests start again, and nobody is chosen. {self.held}")
 
     def take_back(self) -> None:
         """Undo the last request of this method."""
-        with self.working("Adding them again", self.model.fit_seconds):
+        with self.working("Undoing the last request", self.model.fit_seconds):
             outcome = self.model.undo()
-        same = "the same hash as before it" if self.model.hash() == outcome.hash_before else "another hash"
-        self.renew(f"Undone: {len(outcome.uids)} held again, with {same}. {self.held}")
+        self.renew()
+        self.say(f"The last request is undone: {self.model.undone(outcome)}. {self.held}")
 
     def start_again(self) -> None:
         """Everybody is held again."""
         with self.working("Fitting on everybody", self.model.fit_seconds):
             self.model.fit()
         self.chosen = []
-        self.renew(f"Reset. {self.held}")
+        self.renew()
+        self.say(f"Reset: fitted on everybody, and nobody is chosen. {self.held}")
 
-    def renew(self, text: str) -> None:
+    def renew(self) -> None:
         """After the model has changed: forget what was shown of it."""
         self.forget.clear()
         self.attack.clear()
         self.update()
-        self.say(text)
 
     def choose(self, positions: list[int]) -> None:
         """Add images to the request, or take them out if all are in it."""
@@ -252,7 +260,14 @@ def open_page(
         backbone_epochs: Passes over the public images, for the backbone.
         n_models: Reference models of each method.
         root: Where data lie.
+
+    Raises:
+        ValueError: If a number is out of its range; nothing has been trained then.
     """
-    split, backbone = split_and_backbone(checks.whole("backbone_epochs", backbone_epochs, 0), root)
-    n_models = checks.whole("n_models", n_models, 4)
+    seed, backbone_epochs = (
+        checks.whole("seed", seed, 0, MOST_SEEDS),
+        checks.whole("backbone_epochs", backbone_epochs, 0),
+    )
+    n_models = checks.whole("n_models", n_models, LEAST)
+    split, backbone = split_and_backbone(backbone_epochs, root)
     return Page(split, backbone, References(split, backbone, n_models, root), seed)

@@ -65,6 +65,10 @@ STYLE += """
 """
 SCRIPT = """
 (() => {  // says aloud what changes, and that a kernel has stopped: widgets have no way to
+  if (!/\\b_xsrf=/.test(document.cookie)) {  // without one Voila refuses to end the kernel of a window that is closed
+    const random = [...crypto.getRandomValues(new Uint8Array(16))].map(n => n.toString(16).padStart(2, "0"));
+    document.cookie = `_xsrf=${random.join("")}; SameSite=Strict`;
+  }
   let beat = "", at = Date.now();
   setInterval(() => {
     for (const e of document.querySelectorAll(".lmk-status")) {

@@ -8,6 +8,7 @@ WORDS = {
     "private images": "those that people may ask to have forgotten; public images are never forgotten",
     "backbone": "the frozen network, trained on public images, that turns an image into features",
     "cluster, shard": "private images that are learned together; a shard is drawn by a hash",
+    "bucket, sums": "the ridge head learns from sums over all images; a bucket keeps what some of them add to the sums",
     "prototype": "the mean feature of a cluster: an image belongs to the nearest one",
     "prompt": "values that are added to pixels at the rim of every image of a cluster, and learned",
     "head": "the linear classifier on features",
@@ -18,7 +19,7 @@ WORDS = {
     "reference model": "a model that an attacker trains on images of their choice, to compare the attacked one with",
     "membership score": "how sure a model is of an image's class, ln p - ln(1 - p); mostly higher with it in training",
     "LiRA": "asks which models the score looks more like: those trained with the image, or those without it",
-    "log ratio": "LiRA's answer: above 0, those with it are likelier; below 0, those without it",
+    "log ratio": "LiRA's answer: the logarithm of how many times as likely the score is in models with it",
     "exposed": "an image is, if models with it and models without it score it differently",
 }
 

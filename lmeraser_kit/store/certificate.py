@@ -13,6 +13,7 @@ import secrets
 from dataclasses import asdict, dataclass, field
 
 from lmeraser_kit.ground.hashing import digest
+from lmeraser_kit.ground.html import some_of
 from lmeraser_kit.unlearning.state import Work
 
 
@@ -32,6 +33,8 @@ class Certificate(Work):
         root_before: Merkle root over the clusters before.
         root_after: Merkle root over the clusters after.
         previous: Hash of the certificate before; empty for the first.
+        summed: Whether samples are held as rows of exact sums: then the clusters above are buckets whose rows were
+            written, and nobody is learnt again.
         salts: The salts of the commitments, by uid. They go to who asked, and are not in the ledger.
     """
 
@@ -46,12 +49,15 @@ class Certificate(Work):
     root_before: str
     root_after: str
     previous: str
+    summed: bool = False
     salts: dict[str, str] = field(default_factory=dict, repr=False)
 
     def record(self) -> str:
         """What the ledger keeps: everything but the salts, as JSON."""
         content = asdict(self)
         del content["salts"]
+        if not self.summed:  # so that a certificate has one hash, also one that was written before there was this field
+            del content["summed"]
         return json.dumps(content, sort_keys=True)
 
     @classmethod
@@ -65,6 +71,13 @@ class Certificate(Work):
     def hash(self) -> str:
         """A hash of the record, in hex."""
         return digest("certificate", self.record())
+
+    def __str__(self) -> str:
+        written = some_of(map(str, self.clusters_tuned), len(self.clusters_tuned)) or "none"
+        what = "sums changed, rows written in buckets" if self.summed else "clusters learnt again"
+        held = f"{self.n_forgotten} forgotten, {self.n_added} added, {self.n_samples} samples held"
+        took = f"{self.sample_gradients} sample gradients, {self.seconds:.2f} s, exact: {self.exact}"
+        return f"certificate {self.id}: {held}; {what}: {written}; {took}\nroot {self.root_after}"
 
     def concerns(self, uid: str, salt: str) -> bool:
         """Whether a sample was forgotten in this transaction, for who knows its salt."""
@@ -80,18 +93,19 @@ class Verification:
         root: Merkle root over its clusters, which the last certificate has, too.
         clusters: The clusters that were tuned again from the files.
         n_samples: How many samples are held.
+        summed: As of a certificate: then these clusters are buckets, whose rows were computed again.
     """
 
     state_hash: str
     root: str
     clusters: list[int]
     n_samples: int
+    summed: bool = False
 
     proves = (
-        "Every file is the one that was written, and no other is in the store. The clusters named here are, bit for "
-        "bit, what tuning on the samples "
-        "in the store gives; all samples are routed as they should be; and the last certificate commits to just these "
-        "clusters."
+        "Every file is the one that was written, and no other is in the store. What was computed again is, bit for "
+        "bit, what a fit on the samples in the store gives; all samples are routed as they should be; and the last "
+        "certificate commits to just what is there."
     )
     does_not_prove = (
         "That nobody kept a copy elsewhere (Thudi et al. 2022: a procedure can be proven, an operator's honesty "
@@ -99,7 +113,8 @@ class Verification:
     )
 
     def __str__(self) -> str:
-        tuned = f"clusters learnt again: {', '.join(map(str, self.clusters))}; {self.n_samples} samples held"
+        what = "sums, and rows in buckets, computed again" if self.summed else "clusters learnt again"
+        tuned = f"{what}: {some_of(map(str, self.clusters), len(self.clusters))}; {self.n_samples} samples held"
         hashes = f"state {self.state_hash}\nroot  {self.root}"
         return f"{tuned}\n{hashes}\n\nIt proves: {self.proves}\n\nIt does not prove: {self.does_not_prove}"
 

@@ -18,7 +18,6 @@ from sklearn.base import clone
 
 from lmeraser_kit.ground.hashing import digest
 from lmeraser_kit.ground.samples import Samples, concatenate
-from lmeraser_kit.partitions.protocol import Partition
 from lmeraser_kit.store.certificate import Certificate, commitment, fresh_nonce, merkle_root
 from lmeraser_kit.store.files import (
     FOLDERS,
@@ -38,6 +37,7 @@ from lmeraser_kit.store.parts import noted
 from lmeraser_kit.unlearning.base import BaseEraser
 from lmeraser_kit.unlearning.rebuild import Successor
 from lmeraser_kit.unlearning.state import State
+from lmeraser_kit.unlearning.votes import Choices
 
 
 class StoreFolder:
@@ -46,7 +46,7 @@ class StoreFolder:
     Args:
         folder: The store's folder.
         made: What `write_fixed` has noted, and the images' `shape`.
-        partition: The partition, unfitted.
+        choices: What the eraser is made of; the partition unfitted.
 
     Attributes:
         empty: No samples, of the images' shape and number of classes.
@@ -54,8 +54,8 @@ class StoreFolder:
         version: The present version: its `name`, and its `clusters` by number.
     """
 
-    def __init__(self, folder: Path, made: dict, partition: Partition):
-        self.folder, self.partition = folder, partition
+    def __init__(self, folder: Path, made: dict, choices: Choices):
+        self.folder, self.choices = folder, choices
         self.empty = Samples(np.zeros((0, *made["shape"]), np.uint8), [], [], made["arguments"]["n_classes"])
         self.fixed = [made["backbone"], *(made["public"] or {}).values()]
         self.cache = ClusterFiles(folder / "clusters")
@@ -135,6 +135,7 @@ class StoreFolder:
             root_after=merkle_root(leaves(version)),
             previous="" if last is None else last.hash,
             salts=salts,
+            summed=self.choices.sums_alone,
             **vars(successor.work),
         )
 
@@ -186,7 +187,7 @@ class StoreFolder:
                 damaged += error.files
         if lost:
             raise DamagedError(lost)
-        routing = clone(self.partition) if version["fitted"] else None
+        routing = clone(self.choices.partition) if version["fitted"] else None
         if routing is not None:
             vars(routing).update(learnt)
         state.digests()  # with these, memory is compared later

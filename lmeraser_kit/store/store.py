@@ -58,7 +58,7 @@ class Store:
         file = folder / "fixed" / made["backbone"]
         read_file(file)  # compares its hash
         self.eraser = remade(made, file, device, eraser, **options)
-        self._files, self._held = StoreFolder(folder, made, self.eraser.choices().partition), set()
+        self._files, self._held = StoreFolder(folder, made, self.eraser.choices()), set()
         public = self._files.read_samples("fixed", made["public"])[0] if made["public"] else None
         self.eraser.prepare(self._files.empty, public)
 
@@ -286,7 +286,7 @@ class Store:
         state_hash = eraser.verify(chosen)
         if (root := merkle_root(leaves(version))) != self._ledger.last.root_after:
             raise ExactnessError("the last certificate commits to other clusters", ["root"])
-        return Verification(state_hash, root, chosen, len(eraser.state_))
+        return Verification(state_hash, root, chosen, len(eraser.state_), eraser.choices().sums_alone)
 
     def _check_writable(self) -> None:
         if self.readonly or self._ledger.closed:

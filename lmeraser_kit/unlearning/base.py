@@ -189,7 +189,7 @@ class BaseEraser(DisplayedEraser, ABC):
         errors are those of `verification.verify_state`. Returns the state's hash.
         """
         self.check_unchanged()
-        verify_state(self.state_, self.rebuild(), self.environment_, clusters)
+        verify_state(self.state_, self.rebuild(), self.environment_, clusters, self.choices().word)
         return self.state_hash()
 
     def state_hash(self) -> str:

@@ -80,7 +80,7 @@ class Buckets:
         held, first = self.held, next(iter(models.values()), None)
         for k, model in held.models.items():
             if model is not models.get(k) and model.hashed() != model.digest:
-                raise ExactnessError(f"the rows of cluster {k} have changed in memory: fit again", [f"cluster {k}"])
+                raise ExactnessError(f"the rows of bucket {k} have changed in memory: fit again", [f"cluster {k}"])
         if first is None:
             return None
         sums = self.learner.nothing(first.arrays, held.empty.n_classes) if held.sums is None else held.sums.copy()

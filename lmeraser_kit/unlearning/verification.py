@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
 
 from sklearn.base import clone
 
 from lmeraser_kit import checks
+from lmeraser_kit.ground.html import some_of
 from lmeraser_kit.unlearning.rebuild import Rebuild, empty_state
 from lmeraser_kit.unlearning.state import ExactnessError, State
 
 
-def verify_state(state: State, rebuild: Rebuild, then: Mapping, clusters: Iterable[int] | None = None) -> None:
+def verify_state(
+    state: State, rebuild: Rebuild, then: Mapping, clusters: Iterable[int] | None = None, word: str = "cluster"
+) -> None:
     """Compare a state with a fit on its samples; see `BaseEraser.verify`.
 
     Args:
@@ -20,9 +24,10 @@ def verify_state(state: State, rebuild: Rebuild, then: Mapping, clusters: Iterab
         rebuild: How states are computed.
         then: The environment in which this one was computed.
         clusters: Numbers of the clusters to learn again; all by default.
+        word: What messages call a cluster.
 
     Raises:
-        ExactnessError: If one bit differs; the message names what.
+        ExactnessError: If one bit differs; the message names what, its `pieces` all of it.
         RuntimeError: If the environment has changed, so that bits cannot be compared.
         ValueError: If there is no such cluster.
     """
@@ -32,7 +37,7 @@ def verify_state(state: State, rebuild: Rebuild, then: Mapping, clusters: Iterab
     given = models if clusters is None else clusters if isinstance(clusters, Iterable) else [clusters]
     chosen = {checks.whole("clusters", k, least=0) for k in given}
     if unknown := chosen - models.keys():
-        raise ValueError(f"no cluster {min(unknown)}; there are: {', '.join(map(str, sorted(models)))}")
+        raise ValueError(f"no {word} {min(unknown)}; there are: {some_of(map(str, sorted(models)), len(models))}")
     trusted = {c.address: c for k in models.keys() - chosen for c in models[k].checkpoints()}
     samples = state.samples.without_cache()
     rebuild = replace(rebuild, partition=clone(rebuild.partition), learner=clone(rebuild.learner))  # they kept nothing
@@ -40,5 +45,5 @@ def verify_state(state: State, rebuild: Rebuild, then: Mapping, clusters: Iterab
     held, expected = state.pieces(again=True), fresh.pieces(again=True)
     wrong = [name for name in held | expected if held.get(name) != expected.get(name)]
     if wrong:
-        message = f"not what a fit on the {len(samples)} samples held gives: {', '.join(wrong)}"
-        raise ExactnessError(message, wrong)
+        named = some_of((re.sub("^cluster ", f"{word} ", name) for name in wrong), len(wrong))
+        raise ExactnessError(f"not what a fit on the {len(samples)} samples held gives: {named}", wrong)

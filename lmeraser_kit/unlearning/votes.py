@@ -64,6 +64,11 @@ class Choices:
         """Whether nobody is ever learnt again: exact sums, without corrections."""
         return isinstance(self.learner, SummedLearner) and not getattr(self.vote, "corrections", False)
 
+    @property
+    def word(self) -> str:
+        """What messages call the samples that lie together: `bucket` (of rows of exact sums) or `cluster`."""
+        return "bucket" if self.sums_alone else "cluster"
+
     def relearnt(self, state: State) -> np.ndarray:
         """Sizes of the groups of which a request for one sample learns one again, for `evaluation.costs`.
 
