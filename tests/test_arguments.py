@@ -34,12 +34,12 @@ from lmeraser_kit.backbones import named, pretraining, timm_models
 from lmeraser_kit.baselines import approximate, methods, unlearning_task
 from lmeraser_kit.data import datasets
 from lmeraser_kit.evaluation import costs, distances
-from lmeraser_kit.ground import hashing, minibatches, samples
+from lmeraser_kit.ground import commitments, hashing, minibatches, names, samples
 from lmeraser_kit.learners import prompts, recipe, ridge
 from lmeraser_kit.partitions import hashed, hierarchical, hyperplanes
 
 MODULES = [approximate, methods, ridge, hierarchical, datasets, distances, costs, pretraining, unlearning_task, prompts]
-MODULES += [recipe, samples, minibatches, hashing, hashed, hyperplanes, named, timm_models]
+MODULES += [recipe, samples, names, commitments, minibatches, hashing, hashed, hyperplanes, named, timm_models]
 KIT = str(Path(lmeraser_kit.__file__).parent)
 
 NAN, INF = math.nan, math.inf
@@ -67,6 +67,8 @@ LABELS = [0.5, [0.5, 1], [NAN, 1], ["cat", "dog"], [None, 1], [[1, 0], [0, 1]], 
 LABELS += [[b"1", b"0"], np.array(["2020", "2021"], "M8[Y]"), {"a": 1}, "01"]
 UIDS = [None, 0.5, True, b"s1", {"s1": 1}, [0.5], [None], [NAN], [b"s1"], [["s1", "s2"]], [True], [""], ["a", NAN]]
 UIDS += [np.array([["s0", "s1"], ["s2", "s3"]]), pd.DataFrame({"uid": ["s1"]}), np.array(["2020"], "M8[Y]"), object()]
+OWNERS = [*UIDS[1:], ["a"] * 5, ["\ud800", *"bcdef"], [*"abcde", None], 3, "anna"]
+OWNER = [*UIDS, [], ["s1", "s1"], "nobody", ["s1", "nobody"]]
 ASKED = [*UIDS, ["s1", "s1"], "nobody", ["s1", "nobody"], np.array([True] * 6)]
 KEYS = [None, "x", [1, 2, 3, 4, 5, 6], np.arange(6), np.zeros((6, 1), np.uint64), np.arange(6.0)]
 SIZES = [[], [0, 0], [-1, 3], [2.5], [NAN], ["3"], "33", None, 3, [True], [[1, 2]], [1j]]
@@ -102,6 +104,9 @@ TABLE = [
     ("samples.Samples", "labels", [[0, 1, 2, 0, 1, "x"], [0, 1, 2, 0, 1, 0.5], [0, 1, 2, 0, 1, 10**30]], "uid 's5'"),
     ("samples.Samples", "labels", [np.eye(6, 3)], "argmax"),
     ("samples.Samples", "uids", [*UIDS, ["a"] * 6, ["a"] * 5, ["\ud800", *"bcdef"], [*"abcde", None]], "uid"),
+    ("samples.Samples", "owners", OWNERS, "owner"),
+    ("samples.Samples.with_owners", "owners", OWNERS, "owner"),
+    ("samples.Samples.uids_of", "owner", OWNER, "owner"),
     ("samples.Samples", "n_classes", [0, -1, 2.5, "3", True, NAN, 10**7], ""),
     ("samples.Samples", "n_classes", [2], "label 2 of uid 's2' is outside the range 0 to 1"),
     (
@@ -115,7 +120,14 @@ TABLE = [
     ("samples.Samples.positions", "uids", ASKED, "uid"),
     ("samples.Samples.without", "uids", ASKED, "uid"),
     ("samples.concatenate", "parts", [[], None, 3, ["s1"], [None]], "part"),
-    ("samples.named", "uids", ASKED, "uid"),
+    ("names.named", "uids", ASKED, "uid"),
+    ("names.owned_by", "owner", OWNER, "owner"),
+    ("commitments.commitment_of", "kind", [3, None, "", "person"], ""),
+    ("commitments.commitment_of", "name", [3, None, ""], ""),
+    ("commitments.commitment_of", "salt", [3, None, ""], ""),
+    ("commitments.opens", "commitment", [3, None, ""], ""),
+    ("commitments.opens", "owner", [3, None, ""], ""),
+    ("commitments.opens", "salt", [3, None, ""], ""),
     ("samples.class_labels", "labels", [*LABELS, [2, 0]], "label"),
     (
         "hashing.digest",
@@ -283,6 +295,10 @@ TABLE = [
     ("datasets.dataset_names", "root", PATH, ""),
     ("datasets.load_dataset", "name", [None, 3, ["digits"]], ""),
     ("datasets.load_dataset", "name", ["digit", "/paper", "digits/papers", "digits/paper"], "digit|unknown dataset ''"),
+    ("datasets.check_dataset", "name", [None, 3, "digit", "digits/papers"], "name|digit"),
+    ("datasets.check_dataset", "root", PATH, ""),
+    ("named.check_backbone", "name", [3, None, "", "nothing", "nothing.safetensors"], "name|nothing"),
+    ("timm_models.check_model", "name", ["nothing", "resnet50.nothing"], "unknown timm model"),
     ("datasets.load_dataset", "seed", SEED, ""),
     ("datasets.load_dataset", "root", PATH, ""),
     ("datasets.load_dataset", "limits", LIMITS[:-2], ""),
@@ -389,7 +405,11 @@ TABLE = [
     ("ridge.head_from_rows", "l2", ABOVE_0, ""),
 ]
 ANYTHING = {  # arguments without a row, and why
-    "samples.named.held": "the kit's own set or dict of uids",
+    "names.named.held": "the kit's own set or dict of uids",
+    "names.owned_by.held": "the kit's own dict of owners",
+    **{f"names.one_each.{name}": "checked for Samples" for name in ("name", "names", "n")},
+    "names.keys_of.names": "those of Samples",
+    "names.repeated.uids": "those of Samples",
     "hyperplanes.HyperplaneClusters.assign.keys": "this partition does not look at them",
     "hashed.HashClusters.assign.features": "this partition does not look at them",
     "hashed.HashClusters.votes.features": "this partition does not look at them",
@@ -458,8 +478,13 @@ def calls(backbone, split, private, tmp_path_factory):
         "samples.Samples+": (lambda other: few[:2] + other, {"other": few[2:]}),
         "samples.Samples.positions": (few.positions, {"uids": "s1"}),
         "samples.Samples.without": (few.without, {"uids": "s1"}),
+        "samples.Samples.with_owners": (few.with_owners, {"owners": [*"aabbbc"]}),
+        "samples.Samples.uids_of": (few.uids_of, {"owner": "s1"}),
         "samples.concatenate": (samples.concatenate, {"parts": [few]}),
-        "samples.named": (samples.named, {"uids": "s1", "held": set(few.uids.tolist())}),
+        "names.named": (names.named, {"uids": "s1", "held": set(few.uids.tolist())}),
+        "names.owned_by": (names.owned_by, {"owner": "s1", "held": {"s1": "s1"}}),
+        "commitments.commitment_of": (commitments.commitment_of, {"kind": "owner", "name": "anna", "salt": "00"}),
+        "commitments.opens": (commitments.opens, {"commitment": "ab", "owner": "anna", "salt": "00"}),
         "samples.class_labels": (samples.class_labels, {"labels": [0, 1], "n": 2, "n_classes": 2}),
         "hashing.digest": (lambda parts: hashing.digest(parts), {"parts": b"a"}),
         "hashing.keyed_uniform": (hashing.keyed_uniform, {"purpose": "a", "seed": 3, "keys": keys, "epoch": 1}),
@@ -537,6 +562,9 @@ def calls(backbone, split, private, tmp_path_factory):
         "datasets.Split": (datasets.Split, {"public": few, "private": few, "test": few, "name": "six"}),
         "datasets.Split.take": (split.take, {"public": 2}),
         "datasets.dataset_names": (datasets.dataset_names, {"root": root}),
+        "datasets.check_dataset": (datasets.check_dataset, {"name": "digits", "root": root}),
+        "named.check_backbone": (named.check_backbone, {"name": "small-vit"}),
+        "timm_models.check_model": (timm_models.check_model, {"name": "resnet18"}),
         "datasets.load_dataset": (datasets.load_dataset, {"name": "digits", "seed": 3, "root": root, "limits": []}),
         "named.backbone_for": (
             named.backbone_for,
@@ -644,8 +672,8 @@ UNUSUAL = [
     ("samples.Samples", "images", [torch.tensor(six()["images"]), six()["images"][:]], six()["images"]),
     ("samples.Samples", "n_classes", [np.int64(3), None], 3),
     ("samples.Samples[]", "index", [np.int64(3), [3], np.array([-3]), slice(3, 4), np.arange(6) == 3], 3),
-    ("samples.named", "uids", [["s1"], ("s1",), {"s1"}, np.array("s1"), np.array([["s1"]]), pd.Index(["s1"])], "s1"),
-    ("samples.named", "uids", [iter(["s1"]), {"s1": 3}.keys(), np.str_("s1"), Samples(**six())[1]], "s1"),
+    ("names.named", "uids", [["s1"], ("s1",), {"s1"}, np.array("s1"), np.array([["s1"]]), pd.Index(["s1"])], "s1"),
+    ("names.named", "uids", [iter(["s1"]), {"s1": 3}.keys(), np.str_("s1"), Samples(**six())[1]], "s1"),
     ("hashing.keyed_uniform", "epoch", [np.int32(2)], 2),
     ("hierarchical.HierarchicalClusters.check", "n_samples", [np.int64(9)], 9),
     ("recipe.Recipe", "epochs", [3.0, np.int64(3), np.float32(3)], 3),

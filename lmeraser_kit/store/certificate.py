@@ -9,9 +9,9 @@ only the certificate's receiver gets. Each certificate holds the hash of the one
 from __future__ import annotations
 
 import json
-import secrets
 from dataclasses import asdict, dataclass, field
 
+from lmeraser_kit.ground.commitments import commitment_of
 from lmeraser_kit.ground.hashing import digest
 from lmeraser_kit.unlearning.state import Work
 
@@ -68,7 +68,7 @@ class Certificate(Work):
 
     def concerns(self, uid: str, salt: str) -> bool:
         """Whether a sample was forgotten in this transaction, for who knows its salt."""
-        return commitment(uid, salt) in self.commitments
+        return commitment_of("uid", uid, salt) in self.commitments
 
 
 @dataclass(frozen=True)
@@ -102,16 +102,6 @@ class Verification:
         tuned = f"clusters learnt again: {', '.join(map(str, self.clusters))}; {self.n_samples} samples held"
         hashes = f"state {self.state_hash}\nroot  {self.root}"
         return f"{tuned}\n{hashes}\n\nIt proves: {self.proves}\n\nIt does not prove: {self.does_not_prove}"
-
-
-def fresh_nonce() -> str:
-    """128 random bits, in hex. The only randomness that is not keyed: it must not be possible to guess it."""
-    return secrets.token_hex(16)
-
-
-def commitment(uid: str, salt: str) -> str:
-    """A hash that hides a uid and can be opened with its salt, in hex."""
-    return digest("uid", salt, uid)
 
 
 def merkle_root(leaves: list[str]) -> str:

@@ -16,7 +16,6 @@ from safetensors.numpy import load, save
 
 from lmeraser_kit.ground.samples import Samples
 from lmeraser_kit.learners.protocol import ClusterModel
-from lmeraser_kit.store.certificate import fresh_nonce
 
 
 class StoreError(RuntimeError):
@@ -200,9 +199,3 @@ def write_samples(folder: Path, stem: str, samples: Samples, **arrays: np.ndarra
     """Write samples; returns the names of their files."""
     index = write_file(folder, f"{stem}.index", pack_samples(samples, **arrays))
     return {"index": index, "images": write_file(folder, f"{stem}.images", pack({"images": samples.images}))}
-
-
-def stage(folder: Path, samples: Samples) -> str:
-    """Write samples that are to be added; the nonce keeps the file's name from telling what is in it."""
-    nonce = np.frombuffer(fresh_nonce().encode(), dtype=np.uint8)
-    return write_file(folder / "staged", "add", pack_samples(samples, images=np.asarray(samples.images), nonce=nonce))

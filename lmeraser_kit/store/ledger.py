@@ -110,6 +110,7 @@ class Ledger:
         with self._change() as database:
             row = (action, n, _now(), staged)
             done = database.execute("INSERT INTO requests (action, n, recorded, staged) VALUES (?, ?, ?, ?)", row)
+        self.seal()
         return done.lastrowid
 
     def pending(self) -> list[tuple[int, str, str]]:

@@ -28,9 +28,11 @@ from pathlib import Path
 from sklearn.base import clone
 
 from lmeraser_kit import checks
-from lmeraser_kit.ground.samples import Samples, named
-from lmeraser_kit.store.certificate import Certificate, Verification, fresh_nonce, merkle_root
-from lmeraser_kit.store.files import DamagedError, StoreError, check_vacant, make_folders, read_file, stage, write_file
+from lmeraser_kit.ground.names import named
+from lmeraser_kit.ground.samples import Samples
+from lmeraser_kit.store.asked import combined, stage_forget, stage_samples
+from lmeraser_kit.store.certificate import Certificate, Verification, merkle_root
+from lmeraser_kit.store.files import DamagedError, StoreError, check_vacant, make_folders, read_file
 from lmeraser_kit.store.ledger import Ledger, lock
 from lmeraser_kit.store.parts import remade
 from lmeraser_kit.store.snapshot import StoreFolder, leaves, write_fixed
@@ -87,7 +89,7 @@ class Store:
             check_vacant(folder)  # again: now nobody else can be making one
             made = write_fixed(folder, eraser, public) | {"shape": private.images.shape[1:]}
             facts = {"format": FORMAT, "arguments": json.dumps(made, sort_keys=True), "version": ""}
-            Ledger.create(folder, facts, len(private), stage(folder, private))
+            Ledger.create(folder, facts, len(private), stage_samples(folder, private))
         try:
             return cls.open(folder, str(eraser.backbone.device), eraser.n_jobs, eraser.verbose, eraser=eraser)
         except Exception:  # a fit that cannot succeed; not a crash, after which opening goes on with it
@@ -156,9 +158,9 @@ class Store:
             if damaged:
                 self._ledger.record("repair", 0, "")
             self.recovered = self.run() if finish else None
-            leaving, joining, _ = self._files.combined(self._ledger.pending())
+            asked = combined(self.folder, self._files.empty, self._ledger.pending())
             held = set(self.eraser.state_.cluster_by_uid() if hasattr(self.eraser, "state_") else ())
-            self._held = held - set(leaving) | set(joining.uids.tolist())
+            self._held = held - set(asked.leaving) | set(asked.joining.uids.tolist())
             self._files.clean(self._staged())
             self._ledger.seal()
 
@@ -207,11 +209,9 @@ class Store:
         if not uids:
             raise ValueError("no uid is named: who is to be forgotten?")
         self._files.check_readable(self.eraser.state_, uids, self._held)
-        salts = {uid: fresh_nonce() for uid in uids}
-        staged = write_file(self.folder / "staged", "forget", json.dumps(salts).encode(), ".json")
+        staged, salts = stage_forget(self.folder, uids)
         self._ledger.record("forget", len(uids), staged)
         self._held -= set(uids)
-        self._ledger.seal()
         return salts
 
     def request_add(self, samples: Samples) -> int:
@@ -220,9 +220,8 @@ class Store:
         samples = self.eraser.check_joining(samples, self._held)
         if not len(samples):
             raise ValueError("there is no sample to add")
-        request = self._ledger.record("add", len(samples), stage(self.folder, samples))
+        request = self._ledger.record("add", len(samples), stage_samples(self.folder, samples))
         self._held |= set(samples.uids.tolist())
-        self._ledger.seal()
         return request
 
     def run(self) -> Certificate | None:
@@ -235,8 +234,8 @@ class Store:
         pending, started = self._ledger.pending(), time.perf_counter()
         if not pending:
             return None
-        asked = self._files.combined(pending)
-        successor = self.eraser.successor(*asked[:2], self._files.cache)
+        asked = combined(self.folder, self._files.empty, pending)
+        successor = self.eraser.successor(asked.leaving, asked.joining, self._files.cache)
         state, version = self._files.write(getattr(self.eraser, "state_", None), successor)
         certificate = self._files.certify(self._ledger.last, pending, asked, successor, version, started)
         self._ledger.commit(certificate, version["name"])

@@ -13,7 +13,8 @@ import numpy as np
 from lmeraser_kit import checks
 from lmeraser_kit.ground.hashing import digest
 from lmeraser_kit.ground.html import card, some_of
-from lmeraser_kit.ground.samples import Samples, concatenate, named
+from lmeraser_kit.ground.names import named
+from lmeraser_kit.ground.samples import Samples, concatenate
 from lmeraser_kit.learners.protocol import ClusterModel, described_array
 from lmeraser_kit.partitions.protocol import Partition
 
