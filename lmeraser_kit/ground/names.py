@@ -44,13 +44,15 @@ def owned_by(owner, held: Mapping[str, str]) -> list[str]:
     Raises:
         ValueError: If no owner is named, one is named twice or has no sample, or `owner` is something else.
     """
-    owners, found = checks.names("owner", owner, "owner"), dict[str, list[str]]()
+    owners = checks.names("owner", owner, "owner")
+    found: dict[str, list[str]] = {one: [] for one in owners}
     for uid, one in held.items():
-        found.setdefault(one, []).append(uid)
+        if one in found:
+            found[one].append(uid)
     if not owners:
         raise ValueError("owner is empty: whose samples are to be forgotten?")
     for one in owners:
-        if one not in found:
+        if not found[one]:
             raise ValueError(
                 f"unknown owner {one!r}: no sample held is theirs. They never had one, or have been forgotten already, "
                 "or a store's recorded request forgets them"
@@ -58,6 +60,31 @@ def owned_by(owner, held: Mapping[str, str]) -> list[str]:
     if len(set(owners)) < len(owners):
         raise ValueError(f"owner {str(repeated(np.array(owners)))!r} is named twice in one request")
     return [uid for one in owners for uid in found[one]]
+
+
+def request(uids, owner) -> list[str]:
+    """The owners that a request names, as a list of strings; none if it names uids.
+
+    Raises:
+        ValueError: If it names both or neither, or `owner` is something else than names of owners.
+    """
+    if (uids is None) == (owner is None):
+        both = "both" if owner is not None else "neither"
+        raise ValueError(f"{both} of uids and owner are given, expected one of them: samples by their uids, or owners")
+    return [] if owner is None else checks.names("owner", owner, "owner")
+
+
+def owner_counts(owners: np.ndarray, clusters: np.ndarray) -> tuple[np.ndarray, np.ndarray, int]:
+    """How many samples and how many different owners each cluster has, (K,) each; and how many owners there are.
+
+    Args:
+        owners: Of each sample, (N,).
+        clusters: Of each sample, (N,).
+    """
+    _, who = np.unique(owners, return_inverse=True)
+    _, where = np.unique(clusters, return_inverse=True)
+    pairs = np.unique(np.stack([where, who]), axis=1)
+    return np.bincount(where), np.bincount(pairs[0]), int(who.max(initial=-1)) + 1
 
 
 def one_each(name: str, names: object, n: int) -> np.ndarray:

@@ -126,7 +126,7 @@ class Ledger:
             database.executemany("UPDATE requests SET staged = NULL, certificate = ? WHERE id = ?", rows)
             database.execute("UPDATE facts SET value = ? WHERE name = 'version'", (version,))
         # in memory, as on disk, the salts are nobody's but the receiver's
-        self.facts["version"], self.last = version, replace(certificate, salts={})
+        self.facts["version"], self.last = version, replace(certificate, salts={}, owner_salts=[])
 
     def certificates(self) -> list[Certificate]:
         """All certificates, in order; without the salts, which are not kept."""

@@ -106,8 +106,9 @@ class StoreFolder:
         return Certificate(
             id=1 if last is None else last.id + 1,
             requests=[number for number, _, _ in pending],
-            n_forgotten=len(asked.leaving),
-            n_added=len(asked.joining),
+            n_forgotten=len(asked.leaving) - asked.n_rectified,
+            n_added=len(asked.joining) - asked.n_rectified,
+            n_rectified=asked.n_rectified,
             n_samples=len(successor.state),
             commitments=sorted(asked.commitments),
             clusters_removed=sorted(self.version["clusters"].keys() - version["clusters"].keys()),
@@ -116,24 +117,9 @@ class StoreFolder:
             root_after=merkle_root(leaves(version)),
             previous="" if last is None else last.hash,
             salts=asked.salts,
+            owner_salts=asked.owner_salts,
             **vars(successor.work),
         )
-
-    def check_readable(self, state: State, uids: list[str], held_then: set[str]) -> None:
-        """Can the images be read of who shares a cluster with samples that are to leave?
-
-        Args:
-            state: The present state.
-            uids: Who is to leave.
-            held_then: Who is held when all recorded requests have been carried out; not yet without `uids`.
-
-        Raises:
-            DamagedError: If not. A cluster of which nobody stays need not be read.
-        """
-        for k in set(state.find(uids).values()):
-            part = state.members[k]
-            if set(part.uids.tolist()) & held_then - set(uids):
-                np.asarray(part.images)
 
     def read(self, name: str) -> tuple[State, dict, list[str]]:
         """Read a version from its files.

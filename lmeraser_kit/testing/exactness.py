@@ -15,6 +15,7 @@ from sklearn.base import clone
 
 from lmeraser_kit.ground.hashing import described
 from lmeraser_kit.learners.clusters import learn_cluster
+from lmeraser_kit.partitions.protocol import keys_for
 from lmeraser_kit.store import files
 from lmeraser_kit.store.store import Store
 from lmeraser_kit.testing.residue import bytes_of, kept_outside, traces_of
@@ -50,7 +51,8 @@ def _routing(trial: Trial) -> None:
     eraser = trial.fit(trial.before)
     routing, asked = eraser.state_.partition, trial.before
     features = eraser.backbone.features(np.asarray(asked.images)) if routing.uses_features else None
-    assigned = np.asarray(routing.assign(features, asked.keys))
+    keys = keys_for(routing, asked)
+    assigned = np.asarray(routing.assign(features, keys))
     if assigned.shape != (len(asked),) or assigned.dtype.kind not in "iu" or assigned.min() < 0:
         raise AssertionError(f"assign returned {assigned.dtype} {assigned.shape}, expected int ({len(asked)},) from 0")
     available = np.array(sorted(eraser.state_.models))
@@ -60,7 +62,7 @@ def _routing(trial: Trial) -> None:
     order = trial.rng.permutation(len(asked))
     for part in (order[: len(asked) // 2], *order[:8, None]):
         of_part = None if features is None else features[part]
-        if not np.array_equal(routing.assign(of_part, asked.keys[part]), assigned[part]):
+        if not np.array_equal(routing.assign(of_part, keys[part]), assigned[part]):
             raise AssertionError("a sample is assigned to another cluster when others are routed with it")
         alone = np.broadcast_to(routing.votes(of_part, available), (len(part), len(available)))
         if not np.array_equal(alone, weights[part]):
