@@ -32,14 +32,14 @@ from lmeraser_kit import (
 )
 from lmeraser_kit.backbones import named, pretraining, timm_models
 from lmeraser_kit.baselines import approximate, methods, unlearning_task
-from lmeraser_kit.data import datasets
+from lmeraser_kit.data import datasets, owners
 from lmeraser_kit.evaluation import costs, distances
 from lmeraser_kit.ground import commitments, hashing, minibatches, names, samples
 from lmeraser_kit.learners import prompts, recipe, ridge
 from lmeraser_kit.partitions import hashed, hierarchical, hyperplanes
 
 MODULES = [approximate, methods, ridge, hierarchical, datasets, distances, costs, pretraining, unlearning_task, prompts]
-MODULES += [recipe, samples, names, commitments, minibatches, hashing, hashed, hyperplanes, named, timm_models]
+MODULES += [owners, recipe, samples, names, commitments, minibatches, hashing, hashed, hyperplanes, named, timm_models]
 KIT = str(Path(lmeraser_kit.__file__).parent)
 
 NAN, INF = math.nan, math.inf
@@ -297,6 +297,11 @@ TABLE = [
     ("datasets.dataset_names", "root", PATH, ""),
     ("datasets.load_dataset", "name", [None, 3, ["digits"]], ""),
     ("datasets.load_dataset", "name", ["digit", "/paper", "digits/papers", "digits/paper"], "digit|unknown dataset ''"),
+    ("owners.invented_owners", "samples", NOT_SAMPLES, ""),
+    ("owners.invented_owners", "mean_size", [*NUMBER, 0, 0.5], ""),
+    ("owners.invented_owners", "exponent", NUMBER, ""),
+    ("owners.invented_owners", "seed", SEED, ""),
+    ("owners.invented_owners", "alike", FLAG, ""),
     ("datasets.check_dataset", "name", [None, 3, "digit", "digits/papers"], "name|digit"),
     ("datasets.check_dataset", "root", PATH, ""),
     ("named.check_backbone", "name", [3, None, "", "nothing", "nothing.safetensors"], "name|nothing"),
@@ -567,6 +572,7 @@ def calls(backbone, split, private, tmp_path_factory):
         "datasets.Split": (datasets.Split, {"public": few, "private": few, "test": few, "name": "six"}),
         "datasets.Split.take": (split.take, {"public": 2}),
         "datasets.dataset_names": (datasets.dataset_names, {"root": root}),
+        "owners.invented_owners": (owners.invented_owners, {"samples": few}),
         "datasets.check_dataset": (datasets.check_dataset, {"name": "digits", "root": root}),
         "named.check_backbone": (named.check_backbone, {"name": "small-vit"}),
         "timm_models.check_model": (timm_models.check_model, {"name": "resnet18"}),

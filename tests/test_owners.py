@@ -1,8 +1,12 @@
 """Requests of owners, who have many images, and rectification: exact, refused by name, and nothing left of either."""
 
+import warnings
+
 import numpy as np
 import pytest
+import stand_ins
 from conftest import TINY
+from PIL import Image
 
 from lmeraser_kit import (
     Backbone,
@@ -16,8 +20,11 @@ from lmeraser_kit import (
     Samples,
     SingleCluster,
     Store,
+    load_dataset,
 )
 from lmeraser_kit.backbones import CachedFeatures
+from lmeraser_kit.data import Split, invented_owners, read_source
+from lmeraser_kit.data.inputs import data_files
 from lmeraser_kit.ground.commitments import opens
 from lmeraser_kit.ground.names import owner_counts
 from lmeraser_kit.learners import ExactSums, PromptTuning
@@ -263,3 +270,79 @@ def test_features_of_an_image_that_was_rectified_are_not_kept(backbone, split, o
     keys = set(cached.rows)
     fitted.rectify(right)
     assert len(keys - set(cached.rows)) == 1
+
+
+def write_people(root, name, parts=("",), n_people=24):
+    """Images of noise in CLASS/OWNER/ folders: an owner has three, in two classes."""
+    rng = np.random.default_rng(0)
+    for part in parts:
+        for i in range(3 * n_people):
+            path = root / name / part / f"class-{i % 2}" / f"person-{part}-{i // 3}" / f"{i}.png"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            Image.fromarray(rng.integers(0, 256, (8, 8, 3), dtype=np.uint8)).save(path)
+
+
+def together(split):
+    sides = [set(part.owners.tolist()) for part in (split.public, split.private, split.test)]
+    return all(sides) and not (sides[0] & sides[1] or sides[1] & sides[2] or sides[0] & sides[2])
+
+
+def test_owners_come_from_folders_and_stay_on_one_side_of_the_split(tmp_path):
+    write_people(tmp_path, "people")
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        train = read_source("people", tmp_path).train
+    assert train.owned and len(set(train.owners.tolist())) == 24
+    assert sorted(train.uids_of("person--0")) == [f"people-class-{i % 2}/person--0/{i}.png" for i in (0, 2, 1)]
+    for seed in range(4):
+        split = load_dataset("people", seed=seed, root=tmp_path)
+        assert together(split)
+    with pytest.raises(ValueError, match=r"owner 'person--\d+' has public and private samples"):
+        Split(split.public, split.private.with_owners([split.public.owners[0]] * len(split.private)), split.test, "x")
+    (tmp_path / "people" / "class-0" / "person--0" / "0.png").rename(tmp_path / "people" / "class-0" / "alone.png")
+    with pytest.warns(
+        UserWarning, match=r"1 of 72 images under .* lie in no owner's folder, such as class-0/alone.png"
+    ):
+        train = read_source("people", tmp_path).train
+    assert train.owners[train.positions("people-class-0/alone.png")] == ["people-class-0/alone.png"]
+
+
+def test_an_owner_in_the_official_training_and_test_part_is_refused(tmp_path):
+    write_people(tmp_path, "both", ("train", "test"))
+    assert together(load_dataset("both", root=tmp_path)) and together(load_dataset("both/paper", root=tmp_path))
+    (tmp_path / "both" / "test" / "class-0" / "person-test-0").rename(tmp_path / "both/test/class-0/person-train-0")
+    with pytest.raises(ValueError, match=r"owner 'person-train-0' has (public|private) and test samples"):
+        load_dataset("both", root=tmp_path)
+
+
+def test_owners_come_from_prepared_arrays(tmp_path):
+    images, labels = stand_ins.blobs(90, 3, 8, 3, 0)
+    arrays = {"images": images.transpose(0, 3, 1, 2), "labels": labels}
+    owners = [f"person-{i // 3}" for i in range(90)]
+    np.savez(tmp_path / "one.npz", **arrays, owners=owners)
+    np.savez(tmp_path / "plain.npz", **arrays)
+    for name, array in (arrays | {"owners": np.array(owners)}).items():
+        np.save(tmp_path / f"two-{name}.npy", array)
+    assert tmp_path / "two-owners.npy" in data_files("two", tmp_path)
+    one, two = (load_dataset(name, root=tmp_path) for name in ("one", "two"))
+    assert together(one) and one.private.owners.tolist() == two.private.owners.tolist()
+    plain = load_dataset("plain", root=tmp_path)
+    assert not plain.private.owned and plain.digest != one.digest
+    np.savez(tmp_path / "odd.npz", **arrays, owners=owners[:80])
+    with pytest.raises(ValueError, match="there are 80 owners for 90 images"):
+        load_dataset("odd", root=tmp_path)
+
+
+def test_invented_owners_follow_a_rule_and_may_be_of_one_class(private):
+    for exponent, seed, alike in ((0.0, 0, False), (1.0, 0, False), (1.0, 1, True), (2.0, 3, True)):
+        given = invented_owners(private, 4, exponent, seed, alike)
+        names, sizes = np.unique(given.owners, return_counts=True)
+        assert len(names) == 30 and sizes.sum() == 120 and sizes.min() >= 1
+        assert (np.diff(sizes) <= 0).all() and names[0] == "owner-00001"  # by rank
+        again = invented_owners(private[::-1], 4, exponent, seed, alike)
+        assert again.sorted().owners.tolist() == given.sorted().owners.tolist()
+    assert set(np.unique(invented_owners(private, 4, 0.0).owners, return_counts=True)[1].tolist()) == {4}
+    classes = [len(np.unique(given.labels[given.owners == name])) for name in names]
+    apart = invented_owners(private, 4, 2.0, 3)
+    assert np.mean(classes) < np.mean([len(np.unique(apart.labels[apart.owners == name])) for name in names])
+    assert len(np.unique(invented_owners(private[:3], 100).owners)) == 1
