@@ -33,13 +33,26 @@ from lmeraser_kit import (
 from lmeraser_kit.backbones import named, pretraining, timm_models
 from lmeraser_kit.baselines import approximate, methods, unlearning_task
 from lmeraser_kit.data import datasets, owners
-from lmeraser_kit.evaluation import costs, distances
+from lmeraser_kit.evaluation import costs, distances, owner_costs
 from lmeraser_kit.ground import commitments, hashing, minibatches, names, samples
 from lmeraser_kit.learners import prompts, recipe, ridge
 from lmeraser_kit.partitions import hashed, hierarchical, hyperplanes
 
 MODULES = [approximate, methods, ridge, hierarchical, datasets, distances, costs, pretraining, unlearning_task, prompts]
-MODULES += [owners, recipe, samples, names, commitments, minibatches, hashing, hashed, hyperplanes, named, timm_models]
+MODULES += [
+    owners,
+    owner_costs,
+    recipe,
+    samples,
+    names,
+    commitments,
+    minibatches,
+    hashing,
+    hashed,
+    hyperplanes,
+    named,
+    timm_models,
+]
 KIT = str(Path(lmeraser_kit.__file__).parent)
 
 NAN, INF = math.nan, math.inf
@@ -302,6 +315,17 @@ TABLE = [
     ("owners.invented_owners", "exponent", NUMBER, ""),
     ("owners.invented_owners", "seed", SEED, ""),
     ("owners.invented_owners", "alike", FLAG, ""),
+    ("owner_costs.owner_request_cost", "owners", [*UIDS, ["a"] * 5, []], "owner|clusters"),
+    ("owner_costs.owner_request_cost", "clusters", [None, "x", [0] * 5, ["a"] * 6, [NAN] * 6, [[0] * 6]], ""),
+    ("owner_costs.owner_request_cost", "epochs", WHOLE, ""),
+    ("owner_costs.placed_owner_cost", "owner_sizes", [*SIZES, [0, 3]], ""),
+    ("owner_costs.placed_owner_cost", "n_clusters", WHOLE, ""),
+    ("owner_costs.placed_owner_cost", "together", FLAG, ""),
+    ("owner_costs.placed_owner_cost", "epochs", WHOLE, ""),
+    ("owner_costs.spread_owner_cost", "owner_sizes", [*SIZES, [0, 3]], ""),
+    ("owner_costs.spread_owner_cost", "owner_sizes", [[2, 4]], "expected the same samples"),
+    ("owner_costs.spread_owner_cost", "sizes", SIZES, ""),
+    ("owner_costs.spread_owner_cost", "epochs", WHOLE, ""),
     ("datasets.check_dataset", "name", [None, 3, "digit", "digits/papers"], "name|digit"),
     ("datasets.check_dataset", "root", PATH, ""),
     ("named.check_backbone", "name", [3, None, "", "nothing", "nothing.safetensors"], "name|nothing"),
@@ -414,6 +438,7 @@ TABLE = [
 ANYTHING = {  # arguments without a row, and why
     "names.named.held": "the kit's own set or dict of uids",
     "names.owned_by.held": "the kit's own dict of owners",
+    "costs.sizes_of.sizes": "what the costs are given",
     "names.request.uids": "checked by named",
     **{f"names.owner_counts.{name}": "a state's, or checked by costs" for name in ("owners", "clusters")},
     **{f"names.one_each.{name}": "checked for Samples" for name in ("name", "names", "n")},
@@ -573,6 +598,11 @@ def calls(backbone, split, private, tmp_path_factory):
         "datasets.Split.take": (split.take, {"public": 2}),
         "datasets.dataset_names": (datasets.dataset_names, {"root": root}),
         "owners.invented_owners": (owners.invented_owners, {"samples": few}),
+        "owner_costs.owner_request_cost": (
+            owner_costs.owner_request_cost, {"owners": [*"aabbbc"], "clusters": [0, 1, 0, 1, 2, 2]}
+        ),
+        "owner_costs.placed_owner_cost": (owner_costs.placed_owner_cost, {"owner_sizes": [2, 3], "n_clusters": 4}),
+        "owner_costs.spread_owner_cost": (owner_costs.spread_owner_cost, {"owner_sizes": [2, 3], "sizes": [1, 4]}),
         "datasets.check_dataset": (datasets.check_dataset, {"name": "digits", "root": root}),
         "named.check_backbone": (named.check_backbone, {"name": "small-vit"}),
         "timm_models.check_model": (timm_models.check_model, {"name": "resnet18"}),
