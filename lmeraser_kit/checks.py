@@ -209,8 +209,13 @@ def class_labels(labels: object, n: int, n_classes: int | None = None, uids: Ite
     return np.asarray(classes).astype(np.int64)
 
 
-def names(name: str, values: object) -> list[str]:
+def names(name: str, values: object, what: str = "uid") -> list[str]:
     """Names of samples: one, or several of any kind of list. Text or whole numbers, which become text; none is empty.
+
+    Args:
+        name: The argument's name, for the message.
+        values: What was given.
+        what: What a name stands for: `uid`, or `owner`.
 
     Raises:
         ValueError: If there is something else.
@@ -222,12 +227,13 @@ def names(name: str, values: object) -> list[str]:
         found = found.ravel() if found.ndim == 0 or (found.ndim == 2 and 1 in found.shape) else found
         values = (found.tolist() if found.dtype.kind in "OUTiu" else list(found)) if found.ndim == 1 else None
     if isinstance(values, (bytearray, Mapping)) or not isinstance(values, Iterable) or hasattr(values, "columns"):
-        raise ValueError(f"{name} is {values!r:.80}, expected one uid, a list of uids, or Samples")
+        samples = ", or Samples" if what == "uid" else ""
+        raise ValueError(f"{name} is {values!r:.80}, expected one {what}, a list of {what}s{samples}")
     values = list(values)
     for value in values:
         if not isinstance(value, (str, numbers.Integral)) or isinstance(value, bool) or value == "":
-            hint = ": of a mask, take uids[mask]" if isinstance(value, (bool, np.bool_)) else ""
-            raise ValueError(f"uid {value!r:.80} is no name, expected a string (not empty) or a whole number{hint}")
+            hint = f": of a mask, take {what}s[mask]" if isinstance(value, (bool, np.bool_)) else ""
+            raise ValueError(f"{what} {value!r:.80} is no name, expected a string (not empty) or a whole number{hint}")
     return [str(value) for value in values]
 
 

@@ -32,14 +32,27 @@ from lmeraser_kit import (
 )
 from lmeraser_kit.backbones import named, pretraining, timm_models
 from lmeraser_kit.baselines import approximate, methods, unlearning_task
-from lmeraser_kit.data import datasets
-from lmeraser_kit.evaluation import costs, distances
-from lmeraser_kit.ground import hashing, minibatches, samples
+from lmeraser_kit.data import datasets, owners
+from lmeraser_kit.evaluation import costs, distances, owner_costs
+from lmeraser_kit.ground import commitments, hashing, minibatches, names, samples
 from lmeraser_kit.learners import prompts, recipe, ridge
 from lmeraser_kit.partitions import hashed, hierarchical, hyperplanes
 
 MODULES = [approximate, methods, ridge, hierarchical, datasets, distances, costs, pretraining, unlearning_task, prompts]
-MODULES += [recipe, samples, minibatches, hashing, hashed, hyperplanes, named, timm_models]
+MODULES += [
+    owners,
+    owner_costs,
+    recipe,
+    samples,
+    names,
+    commitments,
+    minibatches,
+    hashing,
+    hashed,
+    hyperplanes,
+    named,
+    timm_models,
+]
 KIT = str(Path(lmeraser_kit.__file__).parent)
 
 NAN, INF = math.nan, math.inf
@@ -67,6 +80,8 @@ LABELS = [0.5, [0.5, 1], [NAN, 1], ["cat", "dog"], [None, 1], [[1, 0], [0, 1]], 
 LABELS += [[b"1", b"0"], np.array(["2020", "2021"], "M8[Y]"), {"a": 1}, "01"]
 UIDS = [None, 0.5, True, b"s1", {"s1": 1}, [0.5], [None], [NAN], [b"s1"], [["s1", "s2"]], [True], [""], ["a", NAN]]
 UIDS += [np.array([["s0", "s1"], ["s2", "s3"]]), pd.DataFrame({"uid": ["s1"]}), np.array(["2020"], "M8[Y]"), object()]
+OWNERS = [*UIDS[1:], ["a"] * 5, ["\ud800", *"bcdef"], [*"abcde", None], 3, "anna"]
+OWNER = [*UIDS, [], ["s1", "s1"], "nobody", ["s1", "nobody"]]
 ASKED = [*UIDS, ["s1", "s1"], "nobody", ["s1", "nobody"], np.array([True] * 6)]
 KEYS = [None, "x", [1, 2, 3, 4, 5, 6], np.arange(6), np.zeros((6, 1), np.uint64), np.arange(6.0)]
 SIZES = [[], [0, 0], [-1, 3], [2.5], [NAN], ["3"], "33", None, 3, [True], [[1, 2]], [1j]]
@@ -102,6 +117,9 @@ TABLE = [
     ("samples.Samples", "labels", [[0, 1, 2, 0, 1, "x"], [0, 1, 2, 0, 1, 0.5], [0, 1, 2, 0, 1, 10**30]], "uid 's5'"),
     ("samples.Samples", "labels", [np.eye(6, 3)], "argmax"),
     ("samples.Samples", "uids", [*UIDS, ["a"] * 6, ["a"] * 5, ["\ud800", *"bcdef"], [*"abcde", None]], "uid"),
+    ("samples.Samples", "owners", OWNERS, "owner"),
+    ("samples.Samples.with_owners", "owners", OWNERS, "owner"),
+    ("samples.Samples.uids_of", "owner", OWNER, "owner"),
     ("samples.Samples", "n_classes", [0, -1, 2.5, "3", True, NAN, 10**7], ""),
     ("samples.Samples", "n_classes", [2], "label 2 of uid 's2' is outside the range 0 to 1"),
     (
@@ -115,7 +133,15 @@ TABLE = [
     ("samples.Samples.positions", "uids", ASKED, "uid"),
     ("samples.Samples.without", "uids", ASKED, "uid"),
     ("samples.concatenate", "parts", [[], None, 3, ["s1"], [None]], "part"),
-    ("samples.named", "uids", ASKED, "uid"),
+    ("names.named", "uids", ASKED, "uid"),
+    ("names.owned_by", "owner", OWNER, "owner"),
+    ("names.request", "owner", [0.5, True, [None], [""], None], "owner"),
+    ("commitments.commitment_of", "kind", [3, None, "", "person"], ""),
+    ("commitments.commitment_of", "name", [3, None, ""], ""),
+    ("commitments.commitment_of", "salt", [3, None, ""], ""),
+    ("commitments.opens", "commitment", [3, None, ""], ""),
+    ("commitments.opens", "owner", [3, None, ""], ""),
+    ("commitments.opens", "salt", [3, None, ""], ""),
     ("samples.class_labels", "labels", [*LABELS, [2, 0]], "label"),
     (
         "hashing.digest",
@@ -165,6 +191,7 @@ TABLE = [
     ("hyperplanes.HyperplaneClusters.votes", "available", [None, [], [-1], [8], [0.5], ["0"], [[0]]], ""),
     ("hashed.HashClusters", "n_clusters", WHOLE, ""),
     ("hashed.HashClusters", "vote", CHOICE, ""),
+    ("hashed.HashClusters", "by", CHOICE, ""),
     ("hashed.HashClusters.check", "n_samples", FROM_0, ""),
     ("hashed.HashClusters.assign", "keys", KEYS, ""),
     ("hashed.HashClusters.votes", "available", [None, [], [-1], [8], [0.5], ["0"], [[0]]], ""),
@@ -285,6 +312,22 @@ TABLE = [
     ("datasets.load_dataset", "name", ["digit", "/paper", "digits/papers", "digits/paper"], "digit|unknown dataset ''"),
     ("datasets.check_dataset", "name", [None, 3, ["digits"], "digit", "digits/papers"], "name|digit"),
     ("datasets.check_dataset", "root", PATH, ""),
+    ("owners.invented_owners", "samples", NOT_SAMPLES, ""),
+    ("owners.invented_owners", "mean_size", [*NUMBER, 0, 0.5], ""),
+    ("owners.invented_owners", "exponent", NUMBER, ""),
+    ("owners.invented_owners", "seed", SEED, ""),
+    ("owners.invented_owners", "alike", FLAG, ""),
+    ("owner_costs.owner_request_cost", "owners", [*UIDS, ["a"] * 5, []], "owner|clusters"),
+    ("owner_costs.owner_request_cost", "clusters", [None, "x", [0] * 5, ["a"] * 6, [NAN] * 6, [[0] * 6]], ""),
+    ("owner_costs.owner_request_cost", "epochs", WHOLE, ""),
+    ("owner_costs.placed_owner_cost", "owner_sizes", [*SIZES, [0, 3]], ""),
+    ("owner_costs.placed_owner_cost", "n_clusters", WHOLE, ""),
+    ("owner_costs.placed_owner_cost", "together", FLAG, ""),
+    ("owner_costs.placed_owner_cost", "epochs", WHOLE, ""),
+    ("owner_costs.spread_owner_cost", "owner_sizes", [*SIZES, [0, 3]], ""),
+    ("owner_costs.spread_owner_cost", "owner_sizes", [[2, 4]], "expected the same samples"),
+    ("owner_costs.spread_owner_cost", "sizes", SIZES, ""),
+    ("owner_costs.spread_owner_cost", "epochs", WHOLE, ""),
     ("datasets.load_dataset", "seed", SEED, ""),
     ("datasets.load_dataset", "root", PATH, ""),
     ("datasets.load_dataset", "limits", LIMITS[:-2], ""),
@@ -397,7 +440,14 @@ TABLE = [
     ("ridge.head_from_rows", "l2", ABOVE_0, ""),
 ]
 ANYTHING = {  # arguments without a row, and why
-    "samples.named.held": "the kit's own set or dict of uids",
+    "names.named.held": "the kit's own set or dict of uids",
+    "names.owned_by.held": "the kit's own dict of owners",
+    "costs.sizes_of.sizes": "what the costs are given",
+    "names.request.uids": "checked by named",
+    **{f"names.owner_counts.{name}": "a state's, or checked by costs" for name in ("owners", "clusters")},
+    **{f"names.one_each.{name}": "checked for Samples" for name in ("name", "names", "n")},
+    "names.keys_of.names": "those of Samples",
+    "names.repeated.uids": "those of Samples",
     "hyperplanes.HyperplaneClusters.assign.keys": "this partition does not look at them",
     "hashed.HashClusters.assign.features": "this partition does not look at them",
     "hashed.HashClusters.votes.features": "this partition does not look at them",
@@ -467,8 +517,14 @@ def calls(backbone, split, private, tmp_path_factory):
         "samples.Samples+": (lambda other: few[:2] + other, {"other": few[2:]}),
         "samples.Samples.positions": (few.positions, {"uids": "s1"}),
         "samples.Samples.without": (few.without, {"uids": "s1"}),
+        "samples.Samples.with_owners": (few.with_owners, {"owners": [*"aabbbc"]}),
+        "samples.Samples.uids_of": (few.uids_of, {"owner": "s1"}),
         "samples.concatenate": (samples.concatenate, {"parts": [few]}),
-        "samples.named": (samples.named, {"uids": "s1", "held": set(few.uids.tolist())}),
+        "names.named": (names.named, {"uids": "s1", "held": set(few.uids.tolist())}),
+        "names.request": (names.request, {"uids": None, "owner": "anna"}),
+        "names.owned_by": (names.owned_by, {"owner": "s1", "held": {"s1": "s1"}}),
+        "commitments.commitment_of": (commitments.commitment_of, {"kind": "owner", "name": "anna", "salt": "00"}),
+        "commitments.opens": (commitments.opens, {"commitment": "ab", "owner": "anna", "salt": "00"}),
         "samples.class_labels": (samples.class_labels, {"labels": [0, 1], "n": 2, "n_classes": 2}),
         "hashing.digest": (lambda parts: hashing.digest(parts), {"parts": b"a"}),
         "hashing.keyed_uniform": (hashing.keyed_uniform, {"purpose": "a", "seed": 3, "keys": keys, "epoch": 1}),
@@ -547,6 +603,12 @@ def calls(backbone, split, private, tmp_path_factory):
         "datasets.Split.take": (split.take, {"public": 2}),
         "datasets.dataset_names": (datasets.dataset_names, {"root": root}),
         "datasets.check_dataset": (datasets.check_dataset, {"name": "digits", "root": root}),
+        "owners.invented_owners": (owners.invented_owners, {"samples": few}),
+        "owner_costs.owner_request_cost": (
+            owner_costs.owner_request_cost, {"owners": [*"aabbbc"], "clusters": [0, 1, 0, 1, 2, 2]}
+        ),
+        "owner_costs.placed_owner_cost": (owner_costs.placed_owner_cost, {"owner_sizes": [2, 3], "n_clusters": 4}),
+        "owner_costs.spread_owner_cost": (owner_costs.spread_owner_cost, {"owner_sizes": [2, 3], "sizes": [1, 4]}),
         "datasets.load_dataset": (datasets.load_dataset, {"name": "digits", "seed": 3, "root": root, "limits": []}),
         "named.backbone_for": (
             named.backbone_for,
@@ -655,8 +717,8 @@ UNUSUAL = [
     ("samples.Samples", "images", [torch.tensor(six()["images"]), six()["images"][:]], six()["images"]),
     ("samples.Samples", "n_classes", [np.int64(3), None], 3),
     ("samples.Samples[]", "index", [np.int64(3), [3], np.array([-3]), slice(3, 4), np.arange(6) == 3], 3),
-    ("samples.named", "uids", [["s1"], ("s1",), {"s1"}, np.array("s1"), np.array([["s1"]]), pd.Index(["s1"])], "s1"),
-    ("samples.named", "uids", [iter(["s1"]), {"s1": 3}.keys(), np.str_("s1"), Samples(**six())[1]], "s1"),
+    ("names.named", "uids", [["s1"], ("s1",), {"s1"}, np.array("s1"), np.array([["s1"]]), pd.Index(["s1"])], "s1"),
+    ("names.named", "uids", [iter(["s1"]), {"s1": 3}.keys(), np.str_("s1"), Samples(**six())[1]], "s1"),
     ("hashing.keyed_uniform", "epoch", [np.int32(2)], 2),
     ("hierarchical.HierarchicalClusters.check", "n_samples", [np.int64(9)], 9),
     ("recipe.Recipe", "epochs", [3.0, np.int64(3), np.float32(3)], 3),

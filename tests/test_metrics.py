@@ -18,6 +18,7 @@ from lmeraser_kit.evaluation.costs import (
     slice_cost_share,
     summarise,
 )
+from lmeraser_kit.evaluation.owner_costs import owner_request_cost, placed_owner_cost, spread_owner_cost
 
 SIZES = [7, 1, 4, 2]
 
@@ -40,6 +41,41 @@ def test_the_expected_batch_cost_is_the_mean_over_every_batch():
     assert expected_batch_cost(SIZES, 14) == pytest.approx(0)
     with pytest.raises(ValueError, match="15 samples cannot be drawn from 14"):
         expected_batch_cost(SIZES, 15)
+
+
+def simulated(owners, clusters):
+    """Clusters touched and samples relearned by each owner's request."""
+    touched = [np.unique(clusters[owners == one]) for one in np.unique(owners)]
+    sizes, mine = np.bincount(clusters), [np.sum(owners == one) for one in np.unique(owners)]
+    return np.array([(len(k), sizes[k].sum() - m) for k, m in zip(touched, mine, strict=True)])
+
+
+def test_an_owners_expected_cost_is_the_mean_over_all_owners():
+    rng = np.random.default_rng(0)
+    owners, clusters = rng.choice([*"abcdefgh"], 60, p=np.arange(1, 9) / 36), rng.integers(0, 5, 60)
+    cost, expected = owner_request_cost(owners, clusters, epochs=3), simulated(owners, clusters).mean(axis=0)
+    assert cost["clusters_touched"] == pytest.approx(expected[0])
+    assert cost["sample_gradients"] == pytest.approx(3 * expected[1])
+    alone = owner_request_cost(np.arange(14), np.repeat(np.arange(4), SIZES))
+    assert alone == {"clusters_touched": 1, "sample_gradients": pytest.approx(expected_request_cost(SIZES))}
+
+
+def test_an_owners_expected_cost_before_anything_is_placed_is_the_mean_over_placements():
+    rng, sizes = np.random.default_rng(0), [1, 2, 5, 12, 20]
+    owners = np.repeat(np.arange(5), sizes)
+    for together in (False, True):
+        runs = []
+        for _ in range(4000):
+            drawn = rng.integers(0, 6, 5 if together else 40)
+            runs.append(simulated(owners, drawn[owners] if together else drawn).mean(axis=0))
+        cost = placed_owner_cost(sizes, 6, together)
+        error = 4 * np.std(runs, axis=0) / np.sqrt(len(runs))
+        assert np.all(np.abs(np.mean(runs, axis=0) - [*cost.values()]) <= error + 1e-9), (cost, np.mean(runs, axis=0))
+    clusters = np.repeat(np.arange(3), [25, 10, 5])
+    runs = [simulated(rng.permutation(owners), clusters).mean(axis=0)[1] for _ in range(4000)]
+    assert spread_owner_cost(sizes, [25, 10, 5]) == pytest.approx(np.mean(runs), abs=4 * np.std(runs) / 63)
+    assert spread_owner_cost([1] * 14, SIZES) == pytest.approx(expected_request_cost(SIZES))
+    assert placed_owner_cost([1] * 14, 4)["sample_gradients"] == pytest.approx(13 / 4)
 
 
 def test_the_two_factors_agree_for_even_clusters_only():

@@ -2,6 +2,7 @@ import numpy as np
 import pytest
 
 from lmeraser_kit import Samples, load_dataset
+from lmeraser_kit.ground.commitments import commitment_of, fresh_nonce, opens
 from lmeraser_kit.ground.hashing import digest, keyed_uniform
 
 
@@ -18,6 +19,48 @@ def test_slices_masks_and_index_arrays_keep_uids_and_classes():
         assert part.uids.tolist() == ["s1", "s2"] and part.n_classes == 3
         np.testing.assert_array_equal(part.images, all_.images[1:3])
     assert len(all_[4]) == 1 and all_[4].uids[0] == "s4"
+
+
+def test_owners_travel_and_are_hashed_where_they_are_given():
+    plain, owned = samples(), samples(owners=["anna", "ben", "anna", "s3", "ben", "ben"])
+    assert plain.owners is plain.uids and not plain.owned and owned.owned
+    assert owned[[1, 3]].owners.tolist() == ["ben", "s3"] and owned.without("s0").uids_of("anna") == ["s2"]
+    assert owned.uids_of(["ben", "s3"]) == ["s1", "s4", "s5", "s3"]
+    assert (owned.digests == plain.digests).all(axis=1).tolist() == [False, False, False, True, False, False]
+    assert (owned.owner_keys[[0, 1]] == owned.owner_keys[[2, 4]]).all() and owned.owner_keys[3] == plain.keys[3]
+    assert plain.owner_keys is plain.keys
+    for other in (owned[::-1].sorted(), owned[3:] + owned[:3], owned.without_cache(), plain.with_owners(owned.owners)):
+        assert (other.sorted().digests == owned.digests).all() and other.owned
+    mixed = owned[:2] + plain[2:]
+    assert mixed.owners.tolist() == ["anna", "ben", "s2", "s3", "s4", "s5"] and not (plain[:2] + plain[2:]).owned
+    assert owned.with_owners(None).digest == samples(owners=plain.uids.tolist()).digest == plain.digest
+    assert repr(owned).endswith("3 owners)") and "owners" not in repr(plain)
+    assert samples(owners=[7, 7, 8, 8, 9, 9]).uids_of(7) == ["s0", "s1"]
+
+
+def test_owners_that_are_none_are_refused_and_so_is_an_image_of_two():
+    for owners, message in (
+        (["anna"] * 5, "there are 5 owners for 6 images"),
+        ("anna", "there are 1 owners for 6 images"),
+        (["anna", "", *"abcd"], "owner '' is no name"),
+        ([None, *"abcde"], "owner None is no name"),
+        ([0.5, *"abcde"], "owner 0.5 is no name"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            samples(owners=owners)
+    anna = samples(owners=["anna"] * 6)
+    with pytest.raises(ValueError, match="'s1' is there already, of the owners 'anna' and 'ben'"):
+        anna + samples(owners=["ben"] * 6)[1:2]
+    for owner, message in ((["anna", "anna"], "named twice"), ("ben", "unknown owner 'ben'"), ([], "owner is empty")):
+        with pytest.raises(ValueError, match=message):
+            anna.uids_of(owner)
+
+
+def test_a_commitment_is_opened_by_its_owner_and_its_salt_alone():
+    salts = [fresh_nonce(), fresh_nonce()]
+    first, second = (commitment_of("owner", "anna", salt) for salt in salts)
+    assert first != second and opens(first, "anna", salts[0]) and not opens(first, "anna", salts[1])
+    assert not opens(first, "ben", salts[0]) and not opens(commitment_of("uid", "anna", salts[0]), "anna", salts[0])
 
 
 def test_without_and_add_are_inverse_up_to_order():

@@ -286,7 +286,9 @@ def test_prepared_arrays_that_say_something_else_than_they_seem_to(tmp_path):
         with pytest.raises(ValueError, match=r"n_classes is .*, expected a whole number"):
             read_source("odd", tmp_path)
     np.savez(tmp_path / "odd.npz", **arrays, uid=np.arange(60))
-    with pytest.warns(UserWarning, match=r"uid of .*odd.npz not read: read are images, labels, uids, n_classes"):
+    with pytest.warns(
+        UserWarning, match=r"uid of .*odd.npz not read: read are images, labels, uids, owners, n_classes"
+    ):
         read_source("odd", tmp_path)
     np.savez(tmp_path / "odd.npz", **arrays | {"images": arrays["images"] / 255})
     with pytest.raises(ValueError, match="images are float64, expected uint8"):

@@ -71,6 +71,11 @@ METHODS: dict[str, tuple[Callable[..., BaseEraser], Callable, dict[str, Any] | N
     "one head": (LMEraser, lambda k: SingleCluster(), NO_PROMPT),
     "sisa heads (mean)": (LMEraser, HashClusters, NO_PROMPT),
     "sisa heads (vote)": (LMEraser, lambda k: HashClusters(k, vote="majority"), NO_PROMPT),
+    "sisa heads by owner": (
+        LMEraser,
+        lambda k: HashClusters(k, by="owner"),
+        NO_PROMPT,
+    ),  # who has many images is in one
     # closed form, from exact sums, which no cluster divides (they are buckets of rows): on the backbone's feature; on
     # the outputs of all its stages; with even clusters' corrections; of an image and its mirror image, too
     "ridge head": (partial(RidgeEraser, layers=False), _buckets, None),

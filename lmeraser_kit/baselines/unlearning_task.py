@@ -12,7 +12,8 @@ import torch.nn.functional as F
 from lmeraser_kit import checks
 from lmeraser_kit.ground.determinism import exact_arithmetic
 from lmeraser_kit.ground.minibatches import minibatches
-from lmeraser_kit.ground.samples import Samples, named
+from lmeraser_kit.ground.names import named
+from lmeraser_kit.ground.samples import Samples
 from lmeraser_kit.learners.prompt_tuning import optimiser_for
 from lmeraser_kit.learners.prompts import prompt_canvas
 from lmeraser_kit.unlearning.lmeraser import LMEraser

@@ -1,9 +1,10 @@
 """From a dataset's name to public, private and test Samples.
 
-The split is a fixed rule: a sample's part depends on its own uid and the seed, on nothing else. Its keyed uniform
-number u puts it in public (u < 0.4), private (u < 0.8) or test (the rest); of a dataset with an official test part,
-which stays what it is, in public (u < 0.4) or private. The parts are disjoint for every seed, and a sample that is
-added or removed never moves another one between parts.
+The split is a fixed rule: a sample's part depends on its owner (by default it is its own, named by its uid) and the
+seed, on nothing else, so that an owner's samples stay together. A keyed uniform number u puts it in public (u < 0.4),
+private (u < 0.8) or test (the rest); of a dataset with an official test part, which stays what it is, in public
+(u < 0.4) or private. The parts are disjoint for every seed, and a sample that is added or removed never moves another
+one between parts.
 
 `NAME/paper` is the published split (arXiv 2404.11056): the first 80% of the official training part are private. Its
 code chooses the best epoch on the rest; here nothing is chosen on private data, and the rest is the public part.
@@ -12,6 +13,7 @@ code chooses the best epoch on the rest; here nothing is chosen on private data,
 from __future__ import annotations
 
 import difflib
+import itertools
 import warnings
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
@@ -53,6 +55,7 @@ class Split:
             checks.instance(name, getattr(self, name), Samples)
         checks.text("name", self.name)
         n, classes = self.public.n_classes, checks.instance("classes", self.classes, tuple)
+        _check_sides({name: getattr(self, name) for name in ("public", "private", "test")})
         if classes and len([checks.text("one of classes", name) for name in classes]) < n:
             raise ValueError(f"classes are {classes!r:.80}, expected {n} names, or none")
 
@@ -81,6 +84,17 @@ class Split:
             chosen = np.argsort(keyed_uniform("take", seed, part.keys)[:, 0], kind="stable")[:n]
             parts.append(part[np.sort(chosen)] if n else part)
         return Split(*parts, name=self.name, classes=self.classes)
+
+
+def _check_sides(parts: Mapping[str, Samples]) -> None:
+    """Refuse parts that share an owner: who is public cannot be forgotten, who is tested was learnt. ValueError."""
+    if not any(part.owned for part in parts.values()):
+        return
+    for one, other in itertools.combinations(parts, 2):
+        if len(shared := np.intersect1d(parts[one].owners, parts[other].owners)):
+            raise ValueError(
+                f"owner {str(shared[0])!r} has {one} and {other} samples, expected an owner's samples in one part"
+            )
 
 
 def dataset_names(root: Path | str = DATA) -> list[str]:
@@ -167,7 +181,7 @@ def _three(limits: Iterable[int] | None) -> list[int]:
 
 
 def _keyed(source: Source, seed: int) -> list[Samples]:
-    """The kit's split; samples of one group stay together."""
+    """The kit's split; samples of one group or owner stay together."""
     u = _draws(source, seed)
     if source.test is None:
         parts = np.digitize(u, [PUBLIC_BELOW, PRIVATE_BELOW])
@@ -176,10 +190,10 @@ def _keyed(source: Source, seed: int) -> list[Samples]:
 
 
 def _published(source: Source, name: str) -> list[Samples]:
-    """The paper's split: the first 80% in the published order; groups, which it would part, by their own numbers."""
+    """The paper's split: the first 80% in the published order; groups and owners, which it would part, by numbers."""
     if source.test is None:
         raise ValueError(f"{name!r}: the published split needs an official training and test part, which it has not")
-    if source.groups is None:
+    if source.groups is None and not source.train.owned:
         private = np.arange(len(source.train)) < PAPER_SHARE * len(source.train)
     else:
         private = _draws(source, 0) < PAPER_SHARE
@@ -188,7 +202,7 @@ def _published(source: Source, name: str) -> list[Samples]:
 
 def _draws(source: Source, seed: int) -> np.ndarray:
     if source.groups is None:
-        return keyed_uniform("split", seed, source.train.keys)[:, 0]
+        return keyed_uniform("split", seed, source.train.owner_keys)[:, 0]
     names, where = np.unique(source.groups, return_inverse=True)
     keys = Samples(np.zeros((len(names), 1, 1, 1), np.uint8), np.zeros(len(names)), names).keys
     return keyed_uniform("split", seed, keys)[where, 0]

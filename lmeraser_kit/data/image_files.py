@@ -71,6 +71,27 @@ def class_folders(path: Path) -> tuple[dict[Path, list[tuple[Path, int]]], list[
     return parts, classes[0]
 
 
+def owner_folders(folder: Path, files: list[Path], uids: list[str]) -> list[str]:
+    """Whom the images of CLASS/OWNER/* belong to; those of CLASS/* are their own owners.
+
+    One warning counts the latter if there are both.
+
+    Args:
+        folder: Where the class folders lie.
+        files: Images in them.
+        uids: Their uids.
+    """
+    inside = [file.relative_to(folder).parts[1:-1] for file in files]
+    alone = [file for file, folders in zip(files, inside, strict=True) if not folders]
+    if 0 < len(alone) < len(files):
+        warnings.warn(
+            f"{len(alone)} of {len(files)} images under {folder} lie in no owner's folder, such as "
+            f"{alone[0].relative_to(folder)}: each is its own owner, while CLASS/OWNER/IMAGE is the owner's",
+            stacklevel=2,
+        )
+    return [folders[0] if folders else uid for folders, uid in zip(inside, uids, strict=True)]
+
+
 def _class_names(folder: Path) -> list[str]:
     names = sorted(p.name for p in folder.iterdir() if p.is_dir() and not p.name.startswith("."))
     if names and {name.casefold() for name in names} <= PART_NAMES:

@@ -80,7 +80,7 @@ def data_files(name: str, root: Path) -> list[Path]:
     name = name.partition("/")[0]
     if name == "digits":
         return []
-    own = (f"{name}.npz", f"{name}-images.npy", f"{name}-labels.npy", f"{name}-uids.npy", name)
+    own = (f"{name}.npz", f"{name}-images.npy", f"{name}-labels.npy", f"{name}-uids.npy", f"{name}-owners.npy", name)
     places = [root / place for place in EXPECTED.get(name, own)]
     files = [file for place in places for file in (files_below(place) if place.is_dir() else [place])]
     return sorted(file for file in files if file.is_file())

@@ -16,7 +16,7 @@ from sklearn.datasets import load_digits
 from torchvision import datasets as official
 from torchvision.datasets.utils import check_integrity
 
-from lmeraser_kit.data.image_files import FOLDER_SIDE, class_folders, decode
+from lmeraser_kit.data.image_files import FOLDER_SIDE, class_folders, decode, owner_folders
 from lmeraser_kit.data.inputs import EXPECTED
 from lmeraser_kit.ground.plugins import installed
 from lmeraser_kit.ground.samples import Samples
@@ -41,8 +41,8 @@ N_SIGNS = {"train": 26640, "test": 12630}  # torchvision takes what there is, al
 N_CLASSES = {"cifar10": 10, "cifar100": 100, "svhn": 10, "gtsrb": 43, "fashion-mnist": 10, "mnist": 10}
 # folders under data/ that are something else
 NOT_DATASETS = {"backbones", "cifair", "decoded", "features", "shadows", "weights"}
-ARRAY_NAMES = ("images", "labels", "uids", "n_classes")
-ARRAY_SHAPES = "images (N, C, H, W), labels (N,), and maybe uids (N,) and n_classes"
+ARRAY_NAMES = ("images", "labels", "uids", "owners", "n_classes")
+ARRAY_SHAPES = "images (N, C, H, W), labels (N,), and maybe uids (N,), owners (N,) and n_classes"
 
 
 @dataclass(frozen=True, eq=False)
@@ -218,9 +218,9 @@ def _archive(path: Path, name: str, root: Path) -> Source:
 
 
 def _arrays(path: Path, name: str, root: Path) -> Source:
-    """A pair of arrays, NAME-images.npy (memory-mapped) and NAME-labels.npy; maybe NAME-uids.npy."""
+    """A pair of arrays, NAME-images.npy (memory-mapped) and NAME-labels.npy; maybe NAME-uids.npy, NAME-owners.npy."""
     arrays = {}
-    for key in ("images", "labels", "uids"):
+    for key in ("images", "labels", "uids", "owners"):
         file = root / f"{name}-{key}.npy"
         if file.is_file():
             try:
@@ -238,16 +238,17 @@ def _prepared(arrays: dict[str, np.ndarray], path: Path, name: str) -> Source:
     uids = arrays.get("uids", [f"{name}-{i:07d}" for i in range(len(arrays["images"]))])
     stated = "n_classes" in arrays
     n_classes = arrays["n_classes"][()] if stated else None
-    return Source(Samples(arrays["images"], arrays["labels"], uids, n_classes), stated=stated)
+    return Source(Samples(arrays["images"], arrays["labels"], uids, n_classes, arrays.get("owners")), stated=stated)
 
 
 def _folder(path: Path, name: str, root: Path) -> Source:
-    """Images in class folders: NAME/CLASS/*, or NAME/train/CLASS/* and NAME/test/CLASS/*."""
+    """Images in class folders: NAME/CLASS/*, or NAME/train/CLASS/* and NAME/test/CLASS/*; maybe CLASS/OWNER/*."""
     parts, classes = class_folders(path)
     samples = []
     for folder, images in parts.items():
         prefix = name if folder == path else f"{name}-{folder.name}"
         uids = [f"{prefix}-{file.relative_to(folder)}" for file, _ in images]
+        owners = owner_folders(folder, [file for file, _ in images], uids)
         pixels = decode([file for file, _ in images], FOLDER_SIDE, crop=True, root=root)
-        samples.append(Samples(pixels, [label for _, label in images], uids, len(classes)))
+        samples.append(Samples(pixels, [label for _, label in images], uids, len(classes), owners))
     return Source(*samples, classes=tuple(classes))

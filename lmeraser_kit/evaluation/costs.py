@@ -30,7 +30,7 @@ def expected_request_cost(sizes: Sizes, epochs: int = 1) -> float:
         sizes: Cluster sizes n_k, in samples; a dict of them will do.
         epochs: Passes over a cluster when it is tuned.
     """
-    n, epochs = _sizes(sizes), checks.whole("epochs", epochs)
+    n, epochs = sizes_of(sizes), checks.whole("epochs", epochs)
     return float(((n**2).sum() / n.sum() - 1) * epochs)
 
 
@@ -44,7 +44,7 @@ def expected_batch_cost(sizes: Sizes, n_requests: int, epochs: int = 1) -> float
         n_requests: How many samples leave, m; not more than there are.
         epochs: Passes over a cluster when it is tuned.
     """
-    n, m, epochs = _sizes(sizes), checks.whole("n_requests", n_requests, 0), checks.whole("epochs", epochs)
+    n, m, epochs = sizes_of(sizes), checks.whole("n_requests", n_requests, 0), checks.whole("epochs", epochs)
     total = n.sum()
     if m > total:
         raise ValueError(f"n_requests is {m}: {m} samples cannot be drawn from {total:.0f}")
@@ -64,7 +64,7 @@ def expected_clusters_touched(sizes: Sizes, n_requests: float) -> float:
         sizes: Cluster sizes n_k, in samples; a dict of them will do.
         n_requests: Expected number of requests in a window, m = rate times width; they arrive as a Poisson process.
     """
-    n, n_requests = _sizes(sizes), checks.number("n_requests", n_requests)
+    n, n_requests = sizes_of(sizes), checks.number("n_requests", n_requests)
     return float((1 - np.exp(-n_requests * n / n.sum())).sum())
 
 
@@ -130,7 +130,7 @@ def cost_factors(sizes: Sizes) -> dict[str, float]:
         `cost_factor_mean_cluster`: N over the mean size of a cluster, which is the number of clusters.
         `cost_factor_size_biased`: `N^2 / sum(n_k^2)`, what a uniformly drawn request saves on average.
     """
-    n = _sizes(sizes)
+    n = sizes_of(sizes)
     n = n[n > 0]
     return {
         "cost_factor_mean_cluster": float(len(n)),
@@ -222,7 +222,7 @@ def readable(table: pd.DataFrame, digits: int = 3) -> pd.DataFrame:
     return pd.DataFrame(shown)
 
 
-def _sizes(sizes: Sizes) -> np.ndarray:
+def sizes_of(sizes: Sizes) -> np.ndarray:
     """Cluster sizes as floats. Raises ValueError if one is no number of samples, or there is no sample at all."""
     n = checks.array("sizes", _listed("sizes", sizes.values() if isinstance(sizes, Mapping) else sizes), "K")
     if (n < 0).any() or (n != np.floor(n)).any() or not n.any():

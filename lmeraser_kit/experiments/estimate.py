@@ -41,7 +41,13 @@ SIZES = {  # samples of the official training and test parts
     "fashion-mnist": (60_000, 10_000),
     "mnist": (60_000, 10_000),
 }
-CACHED = ("02_clusters", "07_peers", "08_attacks", "10_frontier")  # features are kept for the next run of the same kind
+CACHED = (
+    "02_clusters",
+    "07_peers",
+    "08_attacks",
+    "10_frontier",
+    "13_owners",
+)  # features are kept for the next run of the same kind
 HEAD_SECONDS = 5e-4  # a head of all stages' features: fit, score and requests, for each private sample and setting
 USUAL = range(5)  # exact methods of 08_attacks, and about as many of 07_peers, if none is named
 BATCH = 4  # samples of a timed batch: a ViT-B takes a slow core seconds for them
@@ -128,6 +134,9 @@ def passes(notebook: str, run: dict, public: int, private: int, test: int) -> tu
         shards = sum(k for method, k in divided if method == "hashed clusters")
         fits = len(divided) + len(prompted) - len({method for method, _ in divided})
         return 2 * look + (len(divided) + shards) * test, (fits + requests) * fit
+    if notebook == "13_owners":  # requests learn less than a fit
+        prompted = [method for method in run["methods"] if "head" not in method]
+        return 2 * look + len(prompted) * test, 3 * len(prompted) * fit
     if notebook == "11_rates":
         settings = 2 + len(run["rates"]) + len(run["head_rates"])
         return settings * len(run["sizes"]) * public / 3, (settings - 1) * sum(run["sizes"]) * run["epochs"]
@@ -145,6 +154,8 @@ def head_fits(notebook: str, run: dict) -> float:
     """How often a run of heads alone fits one on all private samples."""
     if notebook == "10_frontier":
         return len(run["methods"] or FRONTIER) * len(run["sweep"])
+    if notebook == "13_owners":
+        return 2 * len(run["methods"] or USUAL)
     exact = len(run.get("exact_methods") or USUAL)
     if notebook == "07_peers" and run["prompt"] == "none":
         return 3 * exact + 2 * (1 + len(run["strengths"])) * len(run["approximate_methods"] or APPROXIMATE)

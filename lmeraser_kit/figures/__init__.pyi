@@ -19,6 +19,7 @@ from .frontier_plot import TARGET_LOSS as TARGET_LOSS
 from .frontier_plot import frontier as frontier
 from .frontier_plot import requests_and_fits as requests_and_fits
 from .speed import forgetting as forgetting
+from .speed import owner_requests as owner_requests
 from .speed import prompt_rates as prompt_rates
 from .speed import rates as rates
 from .speed import routing as routing

@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
-from lmeraser_kit.figures.theme import METHOD_STYLES, NEUTRAL
+from lmeraser_kit.figures.theme import METHOD_STYLES, NEUTRAL, in_order, style_of
 
 COLOURS = {
     "lmeraser-kit": METHOD_STYLES["lmeraser"][0],
@@ -53,6 +53,27 @@ def forgetting(frame: pd.DataFrame) -> Figure:
     ax.set(xlabel="samples in the cluster", ylabel="seconds an epoch", xlim=(0, None), ylim=(0, None))
     ax.set_title("What forgetting one image takes")
     ax.legend()
+    return figure
+
+
+def owner_requests(frame: pd.DataFrame) -> Figure:
+    """Images learnt again for the request of one owner, by method: expected, and the mean over requests.
+
+    Args:
+        frame: Columns method, expected_relearned, mean_relearned, accuracy (share); a row a method.
+    """
+    figure, ax = plt.subplots(figsize=(10, 0.8 * len(frame) + 1.5))
+    rows = frame.set_index("method").loc[in_order(frame["method"])[::-1]]
+    for y, (method, row) in enumerate(rows.iterrows()):
+        ax.barh(y, row["expected_relearned"], color=style_of(str(method))[0], label="expected" if y == 0 else None)
+        ax.plot(
+            row["mean_relearned"], y, "D", color="black", markersize=9, clip_on=False, label="mean" if y == 0 else None
+        )
+    widest = max(1.0, rows[["expected_relearned", "mean_relearned"]].to_numpy().max())
+    ax.set_yticks(range(len(rows)), [f"{name} ({accuracy:.3f})" for name, accuracy in rows["accuracy"].items()])
+    ax.set(xlabel="images learnt again for one owner", xlim=(0, 1.1 * widest), title="What an owner's request costs")
+    ax.grid(visible=False, axis="y")
+    ax.legend(loc="best")
     return figure
 
 

@@ -38,6 +38,7 @@ METHOD_STYLES = {  # method: (colour, marker)
     "soft heads from zero": (_COLOURS[5], "X"),
     "sisa heads (mean)": (_COLOURS[8], "<"),
     "sisa heads (vote)": (_COLOURS[8], ">"),
+    "sisa heads by owner": (_COLOURS[8], "^"),
     "layered ridge head": ("black", "P"),
     "corrected ridge head": (_COLOURS[9], "d"),
     "mirrored layered ridge head": ("0.5", "P"),

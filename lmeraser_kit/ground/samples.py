@@ -1,14 +1,14 @@
 """Samples: what travels through the kit. Images, labels, and for each sample a uid that is its name for life.
 
-A uid is a name, not a hash of the content: two people may give the same image, and one of them may leave.
+A uid is a name, not a hash of the content: two people may give the same image, and one of them may leave. A person
+may have many images: they have one owner, and who has none stated is an owner of one image, which its uid names.
 Everything random about a sample is keyed by its uid (never by its position in a dataset, never by what it shows), so
 that deleting one sample does not change a single draw of another.
 """
 
 from __future__ import annotations
 
-import hashlib
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -18,6 +18,7 @@ from lmeraser_kit import checks
 from lmeraser_kit.checks import class_labels
 from lmeraser_kit.ground import html
 from lmeraser_kit.ground.hashing import digest
+from lmeraser_kit.ground.names import keys_of, named, one_each, owned_by, repeated
 
 
 @dataclass(frozen=True, eq=False)
@@ -31,15 +32,18 @@ class Samples:
         uids: Names, (N,), unique, not empty; integers are turned into strings.
         n_classes: Number of classes of the task; by default the largest label plus one. It stays with every slice,
             so that the classes do not depend on who has left.
+        owners: Whom each image belongs to, (N,), not empty; integers are turned into strings. By default each image is
+            its own owner, and an owner that is the image's uid is the same as none stated.
 
     Raises:
-        ValueError: If a shape, a type, a label or a uid is not as above.
+        ValueError: If a shape, a type, a label, a uid or an owner is not as above.
     """
 
     images: np.ndarray
     labels: np.ndarray
     uids: np.ndarray
     n_classes: int = None  # type: ignore[assignment]  # None is replaced below
+    owners: np.ndarray = None  # type: ignore[assignment]  # None is replaced below
 
     def __post_init__(self) -> None:
         images = self.images
@@ -58,23 +62,22 @@ class Samples:
         n, n_classes, uids = len(images), self.n_classes, self.uids
         if n_classes is not None:
             n_classes = checks.whole("n_classes", n_classes, 1, checks.MOST_CLASSES)
-        if not (isinstance(uids, np.ndarray) and uids.dtype.kind == "U" and uids.ndim == 1 and uids.all()):
-            uids = np.array(checks.names("uids", uids), dtype=str)
-        if len(uids) != n:
-            raise ValueError(f"there are {len(uids)} uids for {n} images, expected one for each")
-        _check_encodable(uids)
+        uids = one_each("uids", uids, n)
+        owners = uids if self.owners is None or self.owners is self.uids else one_each("owners", self.owners, n)
+        owners = uids if np.array_equal(owners, uids) else owners  # one array where nobody has an owner
         labels = class_labels(self.labels, n, n_classes, uids)
         n_classes = int(labels.max(initial=0)) + 1 if n_classes is None else n_classes
-        if (twice := _repeated(uids)) is not None:
+        if (twice := repeated(uids)) is not None:
             raise ValueError(f"uid {str(twice)!r} occurs more than once; a uid names one sample for life")
-        for name, value in (("images", images), ("labels", labels), ("uids", uids), ("n_classes", n_classes)):
-            object.__setattr__(self, name, value)
+        checked = {"images": images, "labels": labels, "uids": uids, "n_classes": n_classes, "owners": owners}
+        self.__dict__.update(checked)
 
     def __len__(self) -> int:
         return len(self.uids)
 
     def __repr__(self) -> str:
-        return f"Samples({len(self)} images of {self.images.shape[1:]}, {self.n_classes} classes)"
+        owners = f", {len(np.unique(self.owners)):,} owners" if self.owned else ""
+        return f"Samples({len(self)} images of {self.images.shape[1:]}, {self.n_classes} classes{owners})"
 
     def _repr_html_(self) -> str:
         channels, height, width = self.images.shape[1:]
@@ -99,9 +102,13 @@ class Samples:
             raise ValueError(f"index is {index!r}, expected a slice of whole numbers, with a step that is not 0")
         else:
             chosen = np.arange(len(self))[index]
-        part = object.__new__(Samples)  # what is part of checked samples needs no checks
+        part, uids = object.__new__(Samples), self.uids[chosen]  # what is part of checked samples needs no checks
         part.__dict__.update(
-            images=self.images[index], labels=self.labels[chosen], uids=self.uids[chosen], n_classes=self.n_classes
+            images=self.images[index],
+            labels=self.labels[chosen],
+            uids=uids,
+            n_classes=self.n_classes,
+            owners=self.owners[chosen] if self.owned else uids,
         )
         part.__dict__.update({name: self.__dict__[name][chosen] for name in CACHED if name in self.__dict__})
         return part
@@ -128,7 +135,7 @@ class Samples:
             raise ValueError(f"index {outside[0]} is outside the {n} samples")
         chosen = np.arange(n)[given.astype(np.int64)]
         if len(np.unique(chosen)) < len(chosen):
-            raise ValueError(f"uid {str(_repeated(self.uids[chosen]))!r} occurs more than once in the part")
+            raise ValueError(f"uid {str(repeated(self.uids[chosen]))!r} occurs more than once in the part")
         return chosen
 
     def positions(self, uids) -> np.ndarray:
@@ -146,27 +153,50 @@ class Samples:
         keep[self.positions(uids)] = False
         return self[keep]
 
+    @property
+    def owned(self) -> bool:
+        """Whether an image has another owner than itself."""
+        return self.owners is not self.uids
+
+    def with_owners(self, owners) -> Samples:
+        """The same images with these owners, (N,); None for none stated. Raises ValueError as `Samples` does."""
+        return Samples(self.images, self.labels, self.uids, self.n_classes, owners)
+
+    def uids_of(self, owner) -> list[str]:
+        """The uids of one owner's samples, or of several owners'. Raises ValueError as `owned_by`."""
+        return owned_by(owner, dict(zip(self.uids.tolist(), self.owners.tolist(), strict=True)))
+
     def sorted(self) -> Samples:
         """The same samples in the order of their uids: the order of arrival must not matter."""
         in_order = (self.uids[:-1] <= self.uids[1:]).all()
         return self if in_order else self[np.argsort(self.uids, kind="stable")]
 
     def without_cache(self) -> Samples:
-        """The same images, labels and uids, and nothing that was worked out from them before."""
-        return Samples(np.asarray(self.images), self.labels, self.uids, self.n_classes)
+        """The same images, labels, uids and owners, and nothing that was worked out from them before."""
+        return Samples(np.asarray(self.images), self.labels, self.uids, self.n_classes, self.owners)
 
     @cached_property
     def keys(self) -> np.ndarray:
         """A 64-bit key of each uid, (N,) uint64: the name under which its random numbers are drawn."""
-        hashed = b"".join(hashlib.blake2b(uid.encode(), digest_size=8).digest() for uid in self.uids.tolist())
-        return np.frombuffer(hashed, dtype=np.uint64)
+        return keys_of(self.uids)
+
+    @property
+    def owner_keys(self) -> np.ndarray:
+        """A 64-bit key of each sample's owner, (N,) uint64; of one that is its own owner, that of its uid."""
+        return keys_of(self.owners) if self.owned else self.keys
 
     @cached_property
     def digests(self) -> np.ndarray:
-        """SHA-256 of each sample's uid, label and pixels, uint8 (N, 32)."""
+        """SHA-256 of each sample's uid, label and pixels, and of its owner if it has one, uint8 (N, 32)."""
+        columns = (self.uids.tolist(), self.labels, np.asarray(self.images), self.owners.tolist())
         hashed = b"".join(
-            bytes.fromhex(digest("sample", uid, int(label), image.shape, np.ascontiguousarray(image).tobytes()))
-            for uid, label, image in zip(self.uids.tolist(), self.labels, np.asarray(self.images), strict=True)
+            bytes.fromhex(
+                digest(
+                    *("sample", uid, int(label), image.shape, np.ascontiguousarray(image).tobytes()),
+                    *(() if owner == uid else (owner,)),
+                )
+            )
+            for uid, label, image, owner in zip(*columns, strict=True)
         )
         return np.frombuffer(hashed, dtype=np.uint8).reshape(-1, 32)
 
@@ -183,7 +213,8 @@ def concatenate(parts: Iterable[Samples]) -> Samples:
     """All parts together, at least one.
 
     Raises:
-        ValueError: If there is none, one is something else, two share a uid, or they differ in image shape.
+        ValueError: If there is none, one is something else, two share a uid (whoever owns it), or they differ in image
+            shape.
     """
     parts = list(checks.instance("parts", parts, Iterable, " of Samples"))
     if not parts:
@@ -193,42 +224,21 @@ def concatenate(parts: Iterable[Samples]) -> Samples:
         if shape != parts[0].images.shape[1:]:
             raise ValueError(f"images of shape {shape} cannot join images of {parts[0].images.shape[1:]}")
     uids = np.concatenate([part.uids for part in parts])
-    if (twice := _repeated(uids)) is not None:
-        raise ValueError(f"uid {str(twice)!r} is there already; a uid names one sample for life")
+    if (twice := repeated(uids)) is not None:
+        whose = sorted({str(owner) for part in parts for owner in part.owners[part.uids == twice]})
+        two = f", of the owners {' and '.join(map(repr, whose))}" if len(whose) > 1 else ""
+        raise ValueError(f"uid {str(twice)!r} is there already{two}; a uid names one sample for life")
     together = object.__new__(Samples)
     together.__dict__.update(
         images=np.concatenate([np.asarray(part.images) for part in parts]),
         labels=np.concatenate([part.labels for part in parts]),
         uids=uids,
         n_classes=max(part.n_classes for part in parts),
+        owners=np.concatenate([part.owners for part in parts]) if any(part.owned for part in parts) else uids,
     )
     known = [name for name in CACHED if all(name in part.__dict__ for part in parts)]
     together.__dict__.update({name: np.concatenate([part.__dict__[name] for part in parts]) for name in known})
     return together
-
-
-def named(uids, held: Collection[str]) -> list[str]:
-    """The uids that a request names, as a list of strings.
-
-    Args:
-        uids: One uid or several, in any kind of list; integers are turned into strings. Or Samples, by their uids.
-        held: The uids that may be named; a set or a dict.
-
-    Raises:
-        ValueError: If a uid is not held, or named twice, or `uids` is something else.
-    """
-    uids = checks.names("uids", uids.uids if isinstance(uids, Samples) else uids)
-    for uid in uids:
-        if uid not in held:
-            longer = next((one for one in held if one.endswith(f"/{uid}")), None)  # a file's name, without its folder
-            raise ValueError(
-                f"unknown uid {uid!r}: not among the {len(held)} samples held. It was never added, or has been "
-                "forgotten already, or a store's recorded request forgets it (no list of forgotten uids is kept)"
-                + (f". Did you mean {longer!r}?" if longer else "")
-            )
-    if len(set(uids)) < len(uids):
-        raise ValueError(f"uid {str(_repeated(np.array(uids)))!r} is named twice in one request")
-    return uids
 
 
 def not_empty(name: str, samples: Samples) -> Samples:
@@ -236,19 +246,3 @@ def not_empty(name: str, samples: Samples) -> Samples:
     if not len(checks.instance(name, samples, Samples, "(images, labels, uids)")):
         raise ValueError(f"{name} has no samples, expected one at least")
     return samples
-
-
-def _repeated(uids: np.ndarray) -> str | None:
-    """A uid that occurs more than once, or None."""
-    names, counts = np.unique(uids, return_counts=True)
-    return names[counts > 1][0] if (counts > 1).any() else None
-
-
-def _check_encodable(uids: np.ndarray) -> None:
-    try:
-        "".join(uids.tolist()).encode()
-    except UnicodeEncodeError as error:
-        strange = error.object[error.start : error.end]
-        raise ValueError(
-            f"a uid holds {strange!r}, which is no character: such names of files were decoded wrongly"
-        ) from error

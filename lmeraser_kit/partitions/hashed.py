@@ -1,4 +1,4 @@
-"""Shards by a hash of the uid (SISA, Bourtoule et al. 2021), and the one shard that holds everybody."""
+"""Shards by a hash of the uid or the owner (SISA, Bourtoule et al. 2021), and the one shard that holds everybody."""
 
 from __future__ import annotations
 
@@ -19,18 +19,21 @@ class HashClusters(OwnPartition):
     Args:
         n_clusters: Number of shards; some may be empty when there are few samples.
         vote: `mean` of the shards' probabilities, or `majority` of their most probable classes; SISA has both.
+        by: `uid`, or `owner`: all samples of an owner are in one shard, so that forgetting them costs one.
     """
 
     uses_features = False
 
-    def __init__(self, n_clusters=8, vote="mean"):
+    def __init__(self, n_clusters=8, vote="mean", by="uid"):
         self.n_clusters = n_clusters
         self.vote = vote
+        self.by = by
 
     def check(self, n_samples: int) -> None:
-        """Refuse a number of shards or a vote that makes no sense (ValueError); warn if shards will be empty."""
+        """Refuse arguments that make no sense (ValueError); warn if shards will be empty."""
         checks.whole("n_clusters", self.n_clusters)
         checks.choice("vote", self.vote, ("mean", "majority"))
+        checks.choice("by", self.by, ("uid", "owner"))
         if self.n_clusters > checks.whole("n_samples", n_samples, 0) > 0:
             warnings.warn(
                 f"{self.n_clusters} shards for {n_samples} samples: some will be empty; HashClusters(n) has n",

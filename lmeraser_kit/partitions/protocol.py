@@ -8,6 +8,7 @@ import numpy as np
 from sklearn.base import BaseEstimator
 
 from lmeraser_kit.ground.hashing import described, digest
+from lmeraser_kit.ground.samples import Samples
 
 
 @runtime_checkable
@@ -17,6 +18,9 @@ class Partition(Protocol):
     Its parameters (`get_params`) are numbers, text and lists; what it has learnt are arrays in attributes that end in
     an underscore. `assign` and `votes` are pure functions of these and of their arguments, row by row: the cluster of a
     sample must not depend on who else is routed.
+
+    A partition with an attribute `by` that is `owner` gets the keys of owners (`Samples.owner_keys`), so that it can
+    keep an owner's samples together; any other gets those of uids.
 
     Attributes:
         learns_from: Which samples `fit` is given, `public` or `private`; None if there is nothing to fit.
@@ -35,7 +39,7 @@ class Partition(Protocol):
         ...
 
     def fit(self, features: np.ndarray, keys: np.ndarray) -> Partition:
-        """Learn from features, (N, D), and `Samples.keys`, (N,), in an order that does not depend on arrival."""
+        """Learn from features, (N, D), and keys, (N,), see `keys_for`, in an order that does not depend on arrival."""
         ...
 
     def assign(self, features: np.ndarray | None, keys: np.ndarray) -> np.ndarray:
@@ -86,6 +90,11 @@ class BoundedPartition(Partition, Protocol):
             assigned: What `assign` returns, (N,).
         """
         ...
+
+
+def keys_for(partition: Partition | None, samples: Samples) -> np.ndarray:
+    """The keys that a partition is given of samples, (N,) uint64: their uids', or their owners'."""
+    return samples.owner_keys if getattr(partition, "by", "uid") == "owner" else samples.keys
 
 
 def bounded(partition: Partition | None) -> BoundedPartition | None:

@@ -2,16 +2,17 @@
 
 A certificate commits to the clusters before and after by Merkle roots (Merkle 1987). A leaf is a hash of a cluster's
 files and of a random nonce; the nonce goes when the cluster is replaced, so that nobody, not even who holds all other
-samples, can test guesses of a deleted one against an old root. A forgotten uid is committed to with a random salt that
-only the certificate's receiver gets. Each certificate holds the hash of the one before, so that none can be taken out.
+samples, can test guesses of a deleted one against an old root. A forgotten uid or owner is committed to with a random
+salt that only the certificate's receiver gets. Each certificate holds the hash of the one before, so that none can be
+taken out.
 """
 
 from __future__ import annotations
 
 import json
-import secrets
 from dataclasses import asdict, dataclass, field
 
+from lmeraser_kit.ground.commitments import commitment_of
 from lmeraser_kit.ground.hashing import digest
 from lmeraser_kit.ground.html import some_of
 from lmeraser_kit.unlearning.state import Work
@@ -26,8 +27,10 @@ class Certificate(Work):
         requests: Numbers of the requests that it has carried out.
         n_forgotten: How many samples that were held have left.
         n_added: How many samples have joined; who came and went in one transaction counts in neither.
+        n_rectified: How many samples are held before and after it, and were rectified.
         n_samples: How many samples are held after it.
-        commitments: For each sample that was named in a request to forget, a hash of its uid and of a random salt.
+        commitments: For each sample or owner that was named in a request to forget, a hash of the name and of a random
+            salt (`ground.commitments`); in no order.
         clusters_removed: The clusters that have no sample left.
         seconds: The time that it took.
         root_before: Merkle root over the clusters before.
@@ -35,13 +38,15 @@ class Certificate(Work):
         previous: Hash of the certificate before; empty for the first.
         summed: Whether samples are held as rows of exact sums: then the clusters above are buckets whose rows were
             written, and nobody is learnt again.
-        salts: The salts of the commitments, by uid. They go to who asked, and are not in the ledger.
+        salts: The salts of the commitments to samples, by uid. They go to who asked, and are not in the ledger.
+        owner_salts: Those of the commitments to owners, in the order of the requests; likewise.
     """
 
     id: int
     requests: list[int]
     n_forgotten: int
     n_added: int
+    n_rectified: int
     n_samples: int
     commitments: list[str]
     clusters_removed: list[int]
@@ -51,11 +56,12 @@ class Certificate(Work):
     previous: str
     summed: bool = False
     salts: dict[str, str] = field(default_factory=dict, repr=False)
+    owner_salts: list[str] = field(default_factory=list, repr=False)
 
     def record(self) -> str:
         """What the ledger keeps: everything but the salts, as JSON."""
         content = asdict(self)
-        del content["salts"]
+        del content["salts"], content["owner_salts"]
         if not self.summed:  # so that a certificate has one hash, also one that was written before there was this field
             del content["summed"]
         return json.dumps(content, sort_keys=True)
@@ -79,9 +85,9 @@ class Certificate(Work):
         took = f"{self.sample_gradients} sample gradients, {self.seconds:.2f} s, exact: {self.exact}"
         return f"certificate {self.id}: {held}; {what}: {written}; {took}\nroot {self.root_after}"
 
-    def concerns(self, uid: str, salt: str) -> bool:
-        """Whether a sample was forgotten in this transaction, for who knows its salt."""
-        return commitment(uid, salt) in self.commitments
+    def concerns(self, name: str, salt: str) -> bool:
+        """Whether a sample, by its uid, or an owner was forgotten in this transaction, for who knows the salt."""
+        return any(commitment_of(kind, name, salt) in self.commitments for kind in ("uid", "owner"))
 
 
 @dataclass(frozen=True)
@@ -117,16 +123,6 @@ class Verification:
         tuned = f"{what}: {some_of(map(str, self.clusters), len(self.clusters))}; {self.n_samples} samples held"
         hashes = f"state {self.state_hash}\nroot  {self.root}"
         return f"{tuned}\n{hashes}\n\nIt proves: {self.proves}\n\nIt does not prove: {self.does_not_prove}"
-
-
-def fresh_nonce() -> str:
-    """128 random bits, in hex. The only randomness that is not keyed: it must not be possible to guess it."""
-    return secrets.token_hex(16)
-
-
-def commitment(uid: str, salt: str) -> str:
-    """A hash that hides a uid and can be opened with its salt, in hex."""
-    return digest("uid", salt, uid)
 
 
 def merkle_root(leaves: list[str]) -> str:

@@ -16,7 +16,6 @@ from safetensors.numpy import load, save
 
 from lmeraser_kit.ground.samples import Samples
 from lmeraser_kit.learners.protocol import ClusterModel
-from lmeraser_kit.store.certificate import fresh_nonce
 
 
 class StoreError(RuntimeError):
@@ -130,9 +129,10 @@ class ImageFile:
 
 
 def pack_samples(samples: Samples, **arrays: np.ndarray) -> bytes:
-    """Labels, uids and what was worked out from the images, without the images. Further arrays may go with them."""
-    uids = np.frombuffer(json.dumps(samples.uids.tolist()).encode(), dtype=np.uint8)
-    own = {"labels": samples.labels, "uids": uids, "keys": samples.keys, "digests": samples.digests}
+    """Labels, names and what was worked out from the images, without the images. Further arrays may go with them."""
+    names = {"uids": samples.uids} | ({"owners": samples.owners} if samples.owned else {})
+    own = {"labels": samples.labels, "keys": samples.keys, "digests": samples.digests}
+    own |= {name: np.frombuffer(json.dumps(one.tolist()).encode(), dtype=np.uint8) for name, one in names.items()}
     return pack(own | arrays, n_classes=samples.n_classes, shape=samples.images.shape)
 
 
@@ -144,12 +144,13 @@ def unpack_samples(content: bytes, images: np.ndarray | Path | None = None) -> t
         images: The images, or the file to read them from when they are used; by default they are in `content`.
     """
     arrays, described = unpack(content)
-    uids = np.array(json.loads(arrays.pop("uids").tobytes()), dtype=str)
+    packed = {name: arrays.pop(name) for name in ("uids", "owners") if name in arrays}
+    names = {name: np.array(json.loads(one.tobytes()), dtype=str) for name, one in packed.items()}
     if images is None:
         images = arrays.pop("images")
     elif isinstance(images, Path):
         images = ImageFile(images, described["shape"])
-    samples = Samples(images, arrays.pop("labels"), uids, described["n_classes"])
+    samples = Samples(images, arrays.pop("labels"), n_classes=described["n_classes"], **names)
     samples.__dict__.update(keys=arrays.pop("keys"), digests=arrays.pop("digests"))
     return samples, arrays
 
@@ -200,9 +201,3 @@ def write_samples(folder: Path, stem: str, samples: Samples, **arrays: np.ndarra
     """Write samples; returns the names of their files."""
     index = write_file(folder, f"{stem}.index", pack_samples(samples, **arrays))
     return {"index": index, "images": write_file(folder, f"{stem}.images", pack({"images": samples.images}))}
-
-
-def stage(folder: Path, samples: Samples) -> str:
-    """Write samples that are to be added; the nonce keeps the file's name from telling what is in it."""
-    nonce = np.frombuffer(fresh_nonce().encode(), dtype=np.uint8)
-    return write_file(folder / "staged", "add", pack_samples(samples, images=np.asarray(samples.images), nonce=nonce))

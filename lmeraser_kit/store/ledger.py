@@ -110,6 +110,7 @@ class Ledger:
         with self._change() as database:
             row = (action, n, _now(), staged)
             done = database.execute("INSERT INTO requests (action, n, recorded, staged) VALUES (?, ?, ?, ?)", row)
+        self.seal()
         return done.lastrowid
 
     def pending(self) -> list[tuple[int, str, str]]:
@@ -125,7 +126,7 @@ class Ledger:
             database.executemany("UPDATE requests SET staged = NULL, certificate = ? WHERE id = ?", rows)
             database.execute("UPDATE facts SET value = ? WHERE name = 'version'", (version,))
         # in memory, as on disk, the salts are nobody's but the receiver's
-        self.facts["version"], self.last = version, replace(certificate, salts={})
+        self.facts["version"], self.last = version, replace(certificate, salts={}, owner_salts=[])
 
     def certificates(self) -> list[Certificate]:
         """All certificates, in order; without the salts, which are not kept."""

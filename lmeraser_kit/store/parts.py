@@ -16,7 +16,6 @@ from sklearn.base import clone
 from lmeraser_kit.backbones.backbone import Backbone
 from lmeraser_kit.backbones.cached import CachedFeatures
 from lmeraser_kit.ground.determinism import pick_device
-from lmeraser_kit.ground.samples import Samples
 from lmeraser_kit.store.files import StoreError
 from lmeraser_kit.unlearning.arguments import check_unchanged, fit_arguments
 from lmeraser_kit.unlearning.base import BaseEraser
@@ -80,11 +79,13 @@ def check_uncached(eraser: BaseEraser) -> None:
 class Stored:
     """An eraser that a store keeps: it predicts; requests go through the store, which writes them down."""
 
-    def fit(self, private: Samples, public: Samples | None = None) -> BaseEraser:
+    def fit(self, *given: Any, **options: Any) -> BaseEraser:
         """Refused. Raises StoreError."""
-        raise StoreError("this eraser belongs to a store: requests go through store.forget and store.add")
+        raise StoreError(
+            "this eraser belongs to a store: requests go through store.forget, store.add and store.rectify"
+        )
 
-    forget = add = fit
+    forget = add = rectify = fit
 
 
 @functools.cache

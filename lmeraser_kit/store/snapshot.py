@@ -6,7 +6,6 @@ are; it counts from the moment that the ledger says so; and what it does not nam
 
 from __future__ import annotations
 
-import json
 import shutil
 import time
 from collections.abc import Iterable
@@ -16,9 +15,12 @@ from pathlib import Path
 import numpy as np
 from sklearn.base import clone
 
+from lmeraser_kit.ground.commitments import fresh_nonce
 from lmeraser_kit.ground.hashing import digest
-from lmeraser_kit.ground.samples import Samples, concatenate
-from lmeraser_kit.store.certificate import Certificate, commitment, fresh_nonce, merkle_root
+from lmeraser_kit.ground.samples import Samples
+from lmeraser_kit.partitions.protocol import Partition
+from lmeraser_kit.store.asked import Asked
+from lmeraser_kit.store.certificate import Certificate, merkle_root
 from lmeraser_kit.store.files import (
     FOLDERS,
     RESTORE,
@@ -61,25 +63,6 @@ class StoreFolder:
         self.cache = ClusterFiles(folder / "clusters")
         self.version = {"clusters": {}, "name": ""}
 
-    def combined(self, pending: list[tuple[int, str, str]]) -> tuple[list[str], Samples, dict[str, str]]:
-        """What requests ask for when they are taken together: the forget set, who joins, and the salts.
-
-        Args:
-            pending: (number, action, staged file) of each request, in order.
-        """
-        leaving, salts, parts, joined = [], {}, [], {}
-        for _, action, staged in pending:
-            if action == "forget":
-                asked = json.loads(read_file(self.folder / "staged" / staged))
-                salts |= asked
-                leaving += [uid for uid in asked if joined.pop(uid, None) is None]
-            elif action in ("fit", "add"):
-                part, _ = unpack_samples(read_file(self.folder / "staged" / staged))
-                joined |= dict.fromkeys(part.uids.tolist(), len(parts))
-                parts.append(part)
-        stay = [part[[joined.get(uid) == i for uid in part.uids.tolist()]] for i, part in enumerate(parts)]
-        return leaving, concatenate([self.empty, *stay]), salts
-
     def write(self, known: State | None, successor: Successor) -> tuple[State, dict]:
         """Write what is new; nothing refers to it yet.
 
@@ -115,45 +98,30 @@ class StoreFolder:
         self,
         last: Certificate | None,
         pending: list[tuple[int, str, str]],
-        asked: tuple[list[str], Samples, dict[str, str]],
+        asked: Asked,
         successor: Successor,
         version: dict,
         started: float,
     ) -> Certificate:
-        """The certificate of the transaction that makes `version` the present one; `asked` is what `combined` gave."""
-        leaving, joining, salts = asked
+        """The certificate of the transaction that makes `version` the present one."""
         return Certificate(
             id=1 if last is None else last.id + 1,
             requests=[number for number, _, _ in pending],
-            n_forgotten=len(leaving),
-            n_added=len(joining),
+            n_forgotten=len(asked.leaving) - asked.n_rectified,
+            n_added=len(asked.joining) - asked.n_rectified,
+            n_rectified=asked.n_rectified,
             n_samples=len(successor.state),
-            commitments=sorted(commitment(uid, salt) for uid, salt in salts.items()),
+            commitments=sorted(asked.commitments),
             clusters_removed=sorted(self.version["clusters"].keys() - version["clusters"].keys()),
             seconds=time.perf_counter() - started,
             root_before=merkle_root(leaves(self.version)),
             root_after=merkle_root(leaves(version)),
             previous="" if last is None else last.hash,
-            salts=salts,
             summed=self.choices.sums_alone,
+            salts=asked.salts,
+            owner_salts=asked.owner_salts,
             **vars(successor.work),
         )
-
-    def check_readable(self, state: State, uids: list[str], held_then: set[str]) -> None:
-        """Can the images be read of who shares a cluster with samples that are to leave?
-
-        Args:
-            state: The present state.
-            uids: Who is to leave.
-            held_then: Who is held when all recorded requests have been carried out; not yet without `uids`.
-
-        Raises:
-            DamagedError: If not. A cluster of which nobody stays need not be read.
-        """
-        for k in set(state.find(uids).values()):
-            part = state.members[k]
-            if set(part.uids.tolist()) & held_then - set(uids):
-                np.asarray(part.images)
 
     def read(self, name: str) -> tuple[State, dict, list[str]]:
         """Read a version from its files.

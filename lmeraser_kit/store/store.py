@@ -28,9 +28,10 @@ from pathlib import Path
 from sklearn.base import clone
 
 from lmeraser_kit import checks
-from lmeraser_kit.ground.samples import Samples, named
-from lmeraser_kit.store.certificate import Certificate, Verification, fresh_nonce, merkle_root
-from lmeraser_kit.store.files import DamagedError, StoreError, check_vacant, make_folders, read_file, stage, write_file
+from lmeraser_kit.ground.samples import Samples
+from lmeraser_kit.store.asked import Requests, combined, stage_samples
+from lmeraser_kit.store.certificate import Certificate, Verification, merkle_root
+from lmeraser_kit.store.files import DamagedError, StoreError, check_vacant, make_folders, read_file
 from lmeraser_kit.store.ledger import Ledger, lock
 from lmeraser_kit.store.parts import remade
 from lmeraser_kit.store.snapshot import StoreFolder, leaves, write_fixed
@@ -38,7 +39,7 @@ from lmeraser_kit.unlearning.arguments import only_holding
 from lmeraser_kit.unlearning.base import BaseEraser
 from lmeraser_kit.unlearning.state import ExactnessError, State
 
-FORMAT = "4"
+FORMAT = "5"  # from 4 on: owners, and requests to rectify
 
 
 class Store:
@@ -58,7 +59,7 @@ class Store:
         file = folder / "fixed" / made["backbone"]
         read_file(file)  # compares its hash
         self.eraser = remade(made, file, device, eraser, **options)
-        self._files, self._held = StoreFolder(folder, made, self.eraser.choices()), set()
+        self._files = StoreFolder(folder, made, self.eraser.choices())
         public = self._files.read_samples("fixed", made["public"])[0] if made["public"] else None
         self.eraser.prepare(self._files.empty, public)
 
@@ -87,7 +88,7 @@ class Store:
             check_vacant(folder)  # again: now nobody else can be making one
             made = write_fixed(folder, eraser, public) | {"shape": private.images.shape[1:]}
             facts = {"format": FORMAT, "arguments": json.dumps(made, sort_keys=True), "version": ""}
-            Ledger.create(folder, facts, len(private), stage(folder, private))
+            Ledger.create(folder, facts, len(private), stage_samples(folder, private))
         try:
             return cls.open(folder, str(eraser.backbone.device), eraser.n_jobs, eraser.verbose, eraser=eraser)
         except Exception:  # a fit that cannot succeed; not a crash, after which opening goes on with it
@@ -156,9 +157,8 @@ class Store:
             if damaged:
                 self._ledger.record("repair", 0, "")
             self.recovered = self.run() if finish else None
-            leaving, joining, _ = self._files.combined(self._ledger.pending())
-            held = set(self.eraser.state_.cluster_by_uid() if hasattr(self.eraser, "state_") else ())
-            self._held = held - set(leaving) | set(joining.uids.tolist())
+            state = getattr(self.eraser, "state_", None)
+            self._requests = Requests(self.folder, self._ledger, self._files.empty, state)
             self._files.clean(self._staged())
             self._ledger.seal()
 
@@ -171,19 +171,17 @@ class Store:
 
     __exit__ = close
 
-    def forget(self, uids: Iterable[str]) -> Certificate:
-        """Forget samples for good. When this returns no file of the store holds anything computed from them.
+    def forget(self, uids: Iterable[str] | None = None, owner: str | Iterable[str] | None = None) -> Certificate:
+        """Forget samples, or all of an owner, for good: no file of the store then holds anything computed from them.
 
-        Args:
-            uids: Names of samples held, each once; a single name will do.
-
-        Returns:
-            The certificate of deletion, with the salts that open its commitments.
-
-        Raises:
-            ValueError: If a uid is not held, or is named twice; nothing is recorded then.
+        Arguments and errors are those of `request_forget`. Returns the certificate, with the salts of its commitments.
         """
-        self.request_forget(uids)
+        self.request_forget(uids, owner)
+        return self.run()
+
+    def rectify(self, samples: Samples) -> Certificate:
+        """Replace image, label and owner of samples held, in one step. Raises as `request_rectify`."""
+        self.request_rectify(samples)
         return self.run()
 
     def add(self, samples: Samples) -> Certificate:
@@ -191,39 +189,41 @@ class Store:
         self.request_add(samples)
         return self.run()
 
-    def request_forget(self, uids: Iterable[str]) -> dict[str, str]:
+    def request_forget(
+        self, uids: Iterable[str] | None = None, owner: str | Iterable[str] | None = None
+    ) -> dict[str, str]:
         """Record a request to forget, for the next `run`. When this returns it will be carried out, come what may.
 
+        Args:
+            uids: Names of samples held, each once; a single name will do.
+            owner: An owner, or several, of whom everything held now is forgotten. Not together with `uids`.
+
         Returns:
-            The salts that open the certificate's commitments, by uid.
+            The salts that open the certificate's commitments, by uid or by owner.
 
         Raises:
-            ValueError: If a uid is not held, or is named twice, or none is named; nothing is recorded then.
+            ValueError: If a uid is not held, an owner has no sample, one is named twice, or none is named; nothing is
+                recorded then.
             DamagedError: If the images of who shares a cluster with them cannot be read. Restore the file; or forget
                 the whole cluster, for which it is not needed.
         """
         self._check_writable()
-        uids = named(uids, self._held)
-        if not uids:
-            raise ValueError("no uid is named: who is to be forgotten?")
-        self._files.check_readable(self.eraser.state_, uids, self._held)
-        salts = {uid: fresh_nonce() for uid in uids}
-        staged = write_file(self.folder / "staged", "forget", json.dumps(salts).encode(), ".json")
-        self._ledger.record("forget", len(uids), staged)
-        self._held -= set(uids)
-        self._ledger.seal()
-        return salts
+        return self._requests.forget(self.eraser, uids, owner)
 
     def request_add(self, samples: Samples) -> int:
         """Record a request to add samples, for the next `run`. Returns the request's number."""
         self._check_writable()
-        samples = self.eraser.check_joining(samples, self._held)
-        if not len(samples):
-            raise ValueError("there is no sample to add")
-        request = self._ledger.record("add", len(samples), stage(self.folder, samples))
-        self._held |= set(samples.uids.tolist())
-        self._ledger.seal()
-        return request
+        return self._requests.add(self.eraser, samples)
+
+    def request_rectify(self, samples: Samples) -> int:
+        """Record a request to rectify samples, for the next `run`. Returns the request's number.
+
+        Raises:
+            ValueError: As `LMEraser.rectify` does; nothing is recorded then.
+            DamagedError: As for `request_forget`.
+        """
+        self._check_writable()
+        return self._requests.rectify(self.eraser, samples)
 
     def run(self) -> Certificate | None:
         """Carry out all recorded requests at once: a cluster that several of them hit is tuned once.
@@ -235,8 +235,8 @@ class Store:
         pending, started = self._ledger.pending(), time.perf_counter()
         if not pending:
             return None
-        asked = self._files.combined(pending)
-        successor = self.eraser.successor(*asked[:2], self._files.cache)
+        asked = combined(self.folder, self._files.empty, pending)
+        successor = self.eraser.successor(asked.leaving, asked.joining, self._files.cache)
         state, version = self._files.write(getattr(self.eraser, "state_", None), successor)
         certificate = self._files.certify(self._ledger.last, pending, asked, successor, version, started)
         self._ledger.commit(certificate, version["name"])

@@ -15,6 +15,7 @@ from sklearn.base import clone
 
 from lmeraser_kit.ground.hashing import described
 from lmeraser_kit.learners.clusters import learn_cluster
+from lmeraser_kit.partitions.protocol import keys_for
 from lmeraser_kit.store import files
 from lmeraser_kit.store.store import Store
 from lmeraser_kit.testing.residue import bytes_of, kept_outside, traces_of
@@ -50,7 +51,8 @@ def _routing(trial: Trial) -> None:
     eraser = trial.fit(trial.before)
     routing, asked = eraser.state_.partition, trial.before
     features = eraser.backbone.features(np.asarray(asked.images)) if routing.uses_features else None
-    assigned = np.asarray(routing.assign(features, asked.keys))
+    keys = keys_for(routing, asked)
+    assigned = np.asarray(routing.assign(features, keys))
     if assigned.shape != (len(asked),) or assigned.dtype.kind not in "iu" or assigned.min() < 0:
         raise AssertionError(f"assign returned {assigned.dtype} {assigned.shape}, expected int ({len(asked)},) from 0")
     available = np.array(sorted(eraser.state_.models))
@@ -60,7 +62,7 @@ def _routing(trial: Trial) -> None:
     order = trial.rng.permutation(len(asked))
     for part in (order[: len(asked) // 2], *order[:8, None]):
         of_part = None if features is None else features[part]
-        if not np.array_equal(routing.assign(of_part, asked.keys[part]), assigned[part]):
+        if not np.array_equal(routing.assign(of_part, keys[part]), assigned[part]):
             raise AssertionError("a sample is assigned to another cluster when others are routed with it")
         alone = np.broadcast_to(routing.votes(of_part, available), (len(part), len(available)))
         if not np.array_equal(alone, weights[part]):
@@ -89,6 +91,29 @@ def _sequences(trial: Trial) -> None:
     same(fingerprint(eraser, trial.before), trial.expected("before"), "after who had left came back")
 
 
+def _owners(trial: Trial) -> None:
+    """Forgetting owners, at once or one by one, gives the fit without all of their samples; who comes back is back."""
+    eraser, one_by_one = trial.fit(trial.before), trial.fit(trial.before)
+    eraser.forget(owner=trial.owners)
+    same(fingerprint(eraser, trial.after), trial.expected("after"), "after forgetting owners")
+    for owner in trial.rng.permutation(trial.owners).tolist():
+        one_by_one.forget(owner=owner)
+    same(fingerprint(one_by_one, trial.after), trial.expected("after"), "after forgetting owners one by one")
+    eraser.add(trial.before[trial.before.positions(trial.leaving)])
+    same(fingerprint(eraser, trial.before), trial.expected("before"), "after owners came back")
+
+
+def _rectifying(trial: Trial) -> None:
+    """Rectifying images and labels gives the fit that has never seen the wrong ones, of which nothing is left."""
+    wrong, right = trial.wrong(), trial.before[trial.before.positions(trial.leaving)]
+    eraser = trial.fit(trial.after + wrong)
+    traces = traces_of(wrong, eraser)
+    eraser.rectify(right)
+    same(fingerprint(eraser, trial.before), trial.expected("before"), "after rectifying")
+    inside = {n: bytes_of(v) for n, v in vars(eraser).items() if n not in ("backbone", "public_")}
+    _absent({kind: pieces for kind, pieces in traces.items() if kind not in ("uid", "owner")}, inside, "was rectified")
+
+
 def _processes(trial: Trial) -> None:
     """Learning clusters in several processes gives the same bits."""
     eraser = trial.fit(trial.before, n_jobs=2)
@@ -112,13 +137,17 @@ def _memory(trial: Trial) -> None:
     inside = {n: bytes_of(v) for n, v in vars(eraser).items() if n not in ("backbone", "public_")}
     inside |= {f"the learner's {n}": bytes_of(v) for n, v in vars(eraser.choices().learner).items()}
     outside = kept_outside(eraser)
-    for place, held in (inside | outside).items():
-        for trace, pieces in traces.items():
-            if any(piece in held for piece in pieces):
-                raise AssertionError(f"{place} still holds the {trace} of a sample that has left")
+    _absent(traces, inside | outside, "has left")
     changed = [place for place, held in outside.items() if held != trial.outside.get(place)]
     if changed:
         raise AssertionError(f"learning has changed {', '.join(changed)}: what is kept there outlives a deletion")
+
+
+def _absent(traces: dict[str, list[bytes]], places: dict[str, bytes], what: str) -> None:
+    for place, held in places.items():
+        for trace, pieces in traces.items():
+            if any(piece in held for piece in pieces):
+                raise AssertionError(f"{place} still holds the {trace} of a sample that {what}")
 
 
 class _Killed(BaseException):
@@ -127,14 +156,18 @@ class _Killed(BaseException):
 
 def _store(trial: Trial) -> None:
     """A store of it, killed at random points and opened again, does what was recorded, and nothing else."""
-    traces = traces_of(trial.before[trial.before.positions(trial.leaving)], trial.fit(trial.before))
+    right, wrong = trial.before[trial.before.positions(trial.leaving)], trial.wrong()
+    fitted = trial.fit(trial.before)
+    traces, of_wrong = traces_of(right, fitted), traces_of(wrong, fitted)
+    traces = {kind: pieces + of_wrong[kind] for kind, pieces in traces.items()}
     with tempfile.TemporaryDirectory() as folder:
         for i in range(4):
             at = Path(folder) / str(i)
             with _killed_after(int(trial.rng.integers(1, 40))) as killed:
-                store = Store.create(at, trial.eraser, trial.before, trial.public)
+                store = Store.create(at, trial.eraser, trial.after + wrong, trial.public)
                 try:
-                    store.forget(trial.leaving)
+                    store.rectify(right)
+                    store.forget(owner=trial.owners)
                 finally:
                     store.close()
             try:
@@ -142,19 +175,17 @@ def _store(trial: Trial) -> None:
             except files.StoreError:
                 if not killed:
                     raise
-                store = Store.create(at, trial.eraser, trial.before, trial.public)
+                store = Store.create(at, trial.eraser, trial.after + wrong, trial.public)
             with store:
                 store.check()
                 if set(trial.leaving) & set(store.eraser.state_.samples.uids.tolist()):
+                    store.rectify(right)  # or again, if the crash was after it: that changes nothing
                     same(fingerprint(store.eraser, trial.before), trial.expected("before"), "after a crash")
-                    store.forget(trial.leaving)
+                    store.forget(owner=trial.owners)
                 same(fingerprint(store.eraser, trial.after), trial.expected("after"), "in a store")
                 store.verify()
-            for path in (path for path in at.rglob("*") if path.is_file()):
-                content = path.read_bytes()
-                for trace, pieces in traces.items():
-                    if any(piece in content for piece in pieces):
-                        raise AssertionError(f"{path.name} in the store still holds the {trace} of a deleted sample")
+            files_there = {f"{path.name} in the store": path for path in at.rglob("*") if path.is_file()}
+            _absent(traces, {name: path.read_bytes() for name, path in files_there.items()}, "has left")
 
 
 @contextmanager
@@ -183,6 +214,8 @@ CHECKS: tuple[Callable[[Trial], None], ...] = (
     _pure,
     _routing,
     _sequences,
+    _owners,
+    _rectifying,
     _processes,
     _everybody,
     _memory,

@@ -34,6 +34,7 @@ def traces_of(samples: Samples, eraser: BaseEraser) -> dict[str, list[bytes]]:
     return {
         "rounded row": [row.tobytes() for row in summed],
         "uid": [f"{uid}".encode() for uid in samples.uids],
+        "owner": [f"{owner}".encode() for owner in samples.owners],
         "hash": [one.tobytes() for one in samples.digests],
         "pixels": [image.astype(kind).tobytes() for image in pixels for kind in ("u1", "f4", "f8")],
         "features": [row.astype(kind).tobytes() for row in rows for kind in ("f4", "f8")],

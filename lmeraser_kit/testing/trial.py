@@ -23,14 +23,22 @@ class Trial:
     def __init__(self, eraser: BaseEraser, private: Samples, public: Samples | None, rng: np.random.Generator):
         self.eraser, self.public, self.rng = eraser, public, rng
         names = [f"name-of-sample-{i:07d}" for i in range(len(private))]  # they are searched for, so none is short
-        private = Samples(np.asarray(private.images), private.labels, np.array(names), private.n_classes)
-        order = rng.permutation(len(private))
-        n = len(private) // 6
+        order, n = rng.permutation(len(private)), len(private) // 6
+        owners = np.empty(len(private), "U32")
+        owners[order] = [f"name-of-owner-{i // n}-{i % n // 3:05d}" for i in range(len(private))]  # three samples each
+        private = Samples(np.asarray(private.images), private.labels, np.array(names), private.n_classes, owners)
         self.coming, self.before = private[order[:n]], private[order[n:]]
-        self.leaving = self.before.uids[:n].tolist()
+        self.leaving, self.owners = self.before.uids[:n].tolist(), np.unique(self.before.owners[:n]).tolist()
         self.after = self.before.without(self.leaving)
         self.outside = kept_outside(eraser)  # before anything is learnt
         self._expected: dict[str, str] = {}
+
+    def wrong(self) -> Samples:
+        """The samples that leave, with other images and labels."""
+        part = self.before[: len(self.leaving)]
+        images = self.rng.integers(0, 256, part.images.shape).astype(np.uint8)
+        labels = (part.labels + 1) % part.n_classes
+        return Samples(images, labels, part.uids, part.n_classes, part.owners)
 
     def fresh(self) -> BaseEraser:
         """The eraser, unfitted."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Container, Mapping
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -11,11 +11,13 @@ import numpy as np
 from lmeraser_kit import checks
 from lmeraser_kit.backbones.backbone import Backbone
 from lmeraser_kit.ground.hashing import described
+from lmeraser_kit.ground.names import named
 from lmeraser_kit.ground.samples import Samples
 from lmeraser_kit.learners.protocol import Learner
 from lmeraser_kit.partitions.protocol import Partition
 from lmeraser_kit.unlearning.votes import Choices, Vote
 
+NEVER_FORGOTTEN = "what is public cannot be forgotten, and neither could its owner be"
 NOT_DESCRIBED = ("backbone", "n_jobs", "verbose")  # no bit of a state depends on the last two
 
 
@@ -85,14 +87,48 @@ def only_holding(given: Any, eraser: Any) -> Any:
     return eraser
 
 
+def check_samples(private: Any, public: Any, partition: Partition) -> None:
+    """Refuse samples that a fit cannot be made with. Raises ValueError, or TypeError if they are no Samples."""
+    if not isinstance(private, Samples):
+        raise TypeError(f"private is {type(private).__name__}, expected Samples(images, labels, uids)")
+    if not isinstance(public, (Samples, type(None))):
+        raise TypeError(f"public is {type(public).__name__}, expected Samples(images, labels, uids), or None")
+    if partition.learns_from == "public" and public is None:
+        raise ValueError("the partition is fitted on public features: give fit(private, public=...)")
+    source = private if public is None or partition.learns_from != "public" else public
+    if len(source) or source is public:
+        partition.check(len(source))
+    if public is not None and len(shared := np.intersect1d(private.uids, public.uids)):
+        raise ValueError(f"uid {str(shared[0])!r} is both public and private: what is public cannot be forgotten")
+    if public is None or not (private.owned or public.owned):
+        return
+    if len(shared := np.intersect1d(private.owners, public.owners)):
+        raise ValueError(f"owner {str(shared[0])!r} has public samples, too: {NEVER_FORGOTTEN}")
+
+
+def rectified(samples: Samples, held: Mapping[str, str]) -> Samples:
+    """Samples that replace those held of the same uids; who states no owner keeps the one that it has.
+
+    Args:
+        samples: The right images, labels and owners.
+        held: The owners of the samples held, by uid.
+
+    Raises:
+        ValueError: If a uid is not held.
+    """
+    named(checks.instance("samples", samples, Samples, "(images, labels, uids)"), held)
+    pairs = zip(samples.uids.tolist(), samples.owners.tolist(), strict=True)
+    return samples.with_owners([held[uid] if owner == uid else owner for uid, owner in pairs])
+
+
 def check_joining(
-    joining: Samples, held: Container[str], like: Samples, n_classes: int, public: Samples | None
+    joining: Samples, held: Mapping[str, str], like: Samples, n_classes: int, public: Samples | None
 ) -> Samples:
     """Check samples that are to be added.
 
     Args:
         joining: The samples.
-        held: Uids of those that are there.
+        held: The owners of those that are there, by uid.
         like: Samples of the right shape.
         n_classes: The task's number of classes.
         public: The public samples.
@@ -101,16 +137,22 @@ def check_joining(
         The samples, with the task's number of classes.
 
     Raises:
-        ValueError: If a uid is held already or public, or a shape or a label does not fit.
+        ValueError: If a uid is held already or public, an owner has public samples, or a shape or a label does not fit.
     """
     joining, shape = replace(checks.instance("samples", joining, Samples), n_classes=n_classes), like.images.shape[1:]
     if joining.images.shape[1:] != shape:
         raise ValueError(f"images of shape {joining.images.shape[1:]} cannot join images of {shape}")
-    never = set() if public is None else set(public.uids.tolist())
-    for uid in joining.uids.tolist():
+    never, public_owners = (
+        (set(), set()) if public is None else (set(public.uids.tolist()), set(public.owners.tolist()))
+    )
+    for uid, owner in zip(joining.uids.tolist(), joining.owners.tolist(), strict=True):
         if uid in held or uid in never:
             why = "there already" if uid in held else "public, and what is public cannot be forgotten"
+            if held.get(uid, owner) != owner:
+                why = f"there already, and its owner is {held[uid]!r}: an image has one, which rectify changes"
             raise ValueError(f"uid {uid!r} is {why}; a uid names one sample for life")
+        if owner in public_owners:
+            raise ValueError(f"owner {owner!r} has public samples: {NEVER_FORGOTTEN}")
     return joining
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Container, Iterable, MutableMapping
+from collections.abc import Callable, Iterable, Mapping, MutableMapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, ClassVar
@@ -15,19 +15,29 @@ from sklearn.utils.validation import check_is_fitted
 
 from lmeraser_kit import checks
 from lmeraser_kit.backbones.backbone import Backbone
+from lmeraser_kit.ground.commitments import commitment_of, fresh_nonce
 from lmeraser_kit.ground.hashing import digest
+from lmeraser_kit.ground.names import request
 from lmeraser_kit.ground.samples import Samples, concatenate
 from lmeraser_kit.learners.protocol import Context
-from lmeraser_kit.unlearning.arguments import as_queries, check_arguments, check_joining, check_unchanged, fit_arguments
-from lmeraser_kit.unlearning.display import DisplayedEraser
-from lmeraser_kit.unlearning.rebuild import Rebuild, Successor, empty_state, warn_if_uneven
+from lmeraser_kit.unlearning.answers import AnsweringEraser
+from lmeraser_kit.unlearning.arguments import (
+    check_arguments,
+    check_joining,
+    check_samples,
+    check_unchanged,
+    fit_arguments,
+    rectified,
+)
+from lmeraser_kit.unlearning.planning import planned
+from lmeraser_kit.unlearning.rebuild import Rebuild, Successor, empty_state
 from lmeraser_kit.unlearning.saving import load_eraser, save_eraser
 from lmeraser_kit.unlearning.state import Receipt, State
 from lmeraser_kit.unlearning.verification import verify_state
 from lmeraser_kit.unlearning.votes import Choices
 
 
-class BaseEraser(DisplayedEraser, ABC):
+class BaseEraser(AnsweringEraser, ABC):
     """What all erasers share; a child has a constructor with further arguments, DEFAULTS and `choices`.
 
     Attributes:
@@ -81,18 +91,19 @@ class BaseEraser(DisplayedEraser, ABC):
             raise
         return self
 
-    def plan(self, private: Samples, public: Samples | None = None) -> dict[int, int]:
-        """How many samples each cluster would have, by its number; nothing is learnt. Raises ValueError as `fit`.
+    def plan(
+        self, private: Samples, public: Samples | None = None, owner: str | Iterable[str] | None = None
+    ) -> dict[int, int]:
+        """How many samples each cluster that a fit learns would have, by number; or the request of owners, after it.
 
-        `evaluation.costs.cost_factors` and `expected_request_cost` say what that costs. Of exact sums alone: ones.
+        Nothing is learnt. `evaluation.costs` says what that costs. Of exact sums alone: ones for a fit, and none for a
+        request, which learns nobody again. Raises ValueError as `fit`, and if an owner has no sample.
         """
         planner = clone(self)  # a fitted model stays as it is
         private = planner.prepare(private, public)
         if self.choices().sums_alone:
-            return dict.fromkeys(range(len(private)), 1)
-        routing, members, _ = planner.rebuild().route(empty_state(private), {}, private)
-        warn_if_uneven(members, routing)
-        return {k: len(members[k]) for k in sorted(members)}
+            return dict.fromkeys(range(0 if owner is not None and private.uids_of(owner) else len(private)), 1)
+        return planned(planner.rebuild(), private, owner)
 
     def prepare(self, private: Samples, public: Samples | None = None) -> Samples:
         """Check what a fit is made with, and note it.
@@ -104,52 +115,62 @@ class BaseEraser(DisplayedEraser, ABC):
             ValueError: As for `fit`.
         """
         check_arguments(self.arguments(), self.choices())
-        partition = self.choices().partition
-        if not isinstance(private, Samples):
-            raise TypeError(f"private is {type(private).__name__}, expected Samples(images, labels, uids)")
-        if not isinstance(public, (Samples, type(None))):
-            raise TypeError(f"public is {type(public).__name__}, expected Samples(images, labels, uids), or None")
-        if partition.learns_from == "public" and public is None:
-            raise ValueError("the partition is fitted on public features: give fit(private, public=...)")
-        source = private if public is None or partition.learns_from != "public" else public
-        if len(source) or source is public:
-            partition.check(len(source))
-        if public is not None and len(shared := np.intersect1d(private.uids, public.uids)):
-            raise ValueError(f"uid {str(shared[0])!r} is both public and private: what is public cannot be forgotten")
+        check_samples(private, public, self.choices().partition)
         n_classes = self.n_classes or (private if public is None else public).n_classes
         private = replace(private, n_classes=n_classes)  # checks the labels before anything costs time
         self.public_, self.n_classes_ = public, n_classes
         self.fitted_with_ = fit_arguments(self.arguments() | {"n_classes": n_classes})
         return private
 
-    def forget(self, uids: Iterable[str]) -> Receipt:
-        """Forget the samples named by `uids`: the model becomes what a fit without them gives, bit for bit.
+    def forget(self, uids: Iterable[str] | None = None, owner: str | Iterable[str] | None = None) -> Receipt:
+        """Forget samples, or all of an owner: the model becomes what a fit without them gives, bit for bit.
 
         If it raises, or is interrupted, the model is what it was before.
 
         Args:
             uids: Names of samples held, each once; a single name will do.
+            owner: An owner, or several, of whom everything held is forgotten. Not together with `uids`.
 
         Returns:
-            What it has cost, and hashes to check it by.
+            What it has cost, and hashes to check it by; for owners a commitment to each of them, and its salt.
 
         Raises:
-            ValueError: If a uid is not held, or is named twice; nothing is forgotten then.
+            ValueError: If a uid is not held, an owner has no sample, or one is named twice; nothing is forgotten then.
         """
         check_is_fitted(self, "state_")
-        started, successor = time.perf_counter(), self.successor(uids)
-        return self._take_on("forget", len(self.state_) - len(successor.state), successor, started)
+        started, owners = time.perf_counter(), request(uids, owner)
+        successor = self.successor(uids if uids is not None else self.state_.uids_of(owners))
+        n_requested = len(self.state_) - len(successor.state)
+        return self._take_on("forget", n_requested, successor, started, owners)
 
     def add(self, samples: Samples) -> Receipt:
         """Add private samples: the model becomes what a fit with them gives, bit for bit.
 
         Raises:
-            ValueError: If a uid is held already or public, or a shape or a label does not fit; nothing is added then.
+            ValueError: If a uid is held already or public, an owner has public samples, or a shape or a label does not
+                fit; nothing is added then.
         """
         check_is_fitted(self, "state_")
         started = time.perf_counter()
         successor = self.successor((), checks.instance("samples", samples, Samples))
         return self._take_on("add", len(samples), successor, started)
+
+    def rectify(self, samples: Samples) -> Receipt:
+        """Replace image, label and owner of samples held: the model becomes what a fit with the right ones gives.
+
+        It happens in one step, as `forget` does. Where no owner is stated, the sample keeps the one that it has.
+
+        Args:
+            samples: What is right, under the uids of samples held.
+
+        Raises:
+            ValueError: If a uid is not held, an owner has public samples, or a shape or a label does not fit; nothing
+                is replaced then.
+        """
+        check_is_fitted(self, "state_")
+        started, uids = time.perf_counter(), checks.instance("samples", samples, Samples).uids
+        right = rectified(samples, self.state_.owners_of(self.state_.clusters_of(uids)))
+        return self._take_on("rectify", len(right), self.successor(uids, right), started)
 
     def successor(
         self, leaving: Iterable[str] = (), joining: Samples | None = None, cache: MutableMapping | None = None
@@ -172,14 +193,15 @@ class BaseEraser(DisplayedEraser, ABC):
         rebuild, state = self.rebuild(), self.state_
         gone = state.clusters_of(leaving)
         joining = state.empty if joining is None else checks.instance("samples", joining, Samples)
-        joining = self.check_joining(joining, state.find(joining.uids.tolist()).keys() - gone.keys())
+        there = {uid: k for uid, k in state.find(joining.uids.tolist()).items() if uid not in gone}
+        joining = self.check_joining(joining, state.owners_of(there))
         if self.environment_ == rebuild.environment:
             return rebuild.successor(state, gone, joining, cache)
         everything = concatenate([state.samples.without(list(gone)), joining])  # other bits: everything is built anew
         return rebuild.successor(empty_state(state.empty), {}, everything, cache)
 
-    def check_joining(self, joining: Samples, held: Container[str]) -> Samples:
-        """Samples that are to be added to those whose uids are `held`: see `arguments.check_joining`."""
+    def check_joining(self, joining: Samples, held: Mapping[str, str]) -> Samples:
+        """Samples that are to be added to those held, by uid with their owners: see `arguments.check_joining`."""
         return check_joining(joining, held, self.state_.empty, self.n_classes_, self.public_)
 
     def verify(self, clusters: Iterable[int] | None = None) -> str:
@@ -197,53 +219,6 @@ class BaseEraser(DisplayedEraser, ABC):
         check_is_fitted(self, "state_")
         return digest("state", sorted(self.fitted_with_.items()), self.state_.described)
 
-    def predict_proba(self, samples: Samples | np.ndarray) -> np.ndarray:
-        """Class probabilities.
-
-        Args:
-            samples: Samples, or images uint8 (N, C, H, W).
-
-        Returns:
-            Probabilities, float64 (N, n_classes).
-
-        Raises:
-            ValueError: If images are not as above, or no cluster has a model, because every sample was forgotten.
-        """
-        self.check_unchanged()
-        queries, choices = as_queries(samples, self.state_.empty, self.n_classes_), self.choices()
-        context = self.rebuild().context.of(queries, any_batch=True)
-        return choices.vote.predict_proba(self.gathered(), choices.learner, self.state_.partition, queries, context)
-
-    def predict(self, samples: Samples | np.ndarray) -> np.ndarray:
-        """The most probable class of each sample, (N,) int."""
-        return self.predict_proba(samples).argmax(axis=1)
-
-    def score(self, samples: Samples | np.ndarray, labels: np.ndarray | None = None) -> float:
-        """Accuracy on samples, or on images and labels: a share in [0, 1].
-
-        Args:
-            samples: Samples, or images uint8 (N, C, H, W), at least one.
-            labels: Class indices, (N,); by default the samples' own.
-
-        Raises:
-            ValueError: As for `predict_proba`; or if there are no labels, or some are none of the task's classes.
-        """
-        self.check_unchanged()
-        if (labels := getattr(samples, "labels", None) if labels is None else labels) is None:
-            raise ValueError("labels are missing: score(samples) takes Samples, score(images, labels) takes both")
-        if not (n := len(as_queries(samples, self.state_.empty, self.n_classes_))):
-            raise ValueError("there is no sample to score")
-        labels = checks.class_labels(labels, n, self.n_classes_)
-        return float(np.mean(self.predict(samples) == labels))
-
-    def forward_passes(self) -> int:
-        """Passes through the backbone that a prediction takes, at most."""
-        self.check_unchanged()
-        choices, routing = self.choices(), self.state_.partition
-        blank = np.zeros((1, self.backbone.n_features), np.float32)
-        weights = routing.votes(blank, np.array(sorted(self.state_.models)))
-        return choices.vote.forward_passes(choices.learner, routing, weights)
-
     def sizes(self) -> dict[int, int]:
         """How many samples each cluster with a model has, by number."""
         check_is_fitted(self, "state_")
@@ -253,13 +228,6 @@ class BaseEraser(DisplayedEraser, ABC):
         """Sizes of the groups of which a request learns one again; see `Choices.relearnt`."""
         check_is_fitted(self, "state_")
         return self.choices().relearnt(self.state_)
-
-    def gathered(self) -> Any:
-        """What the vote needs of all clusters; it goes with the state. Raises ValueError if nobody is held."""
-        state, choices = self.state_, self.choices()
-        if state.partition is not None and "vote" not in state.derived:
-            state.derived["vote"] = choices.vote.gather(choices.learner, state, self.rebuild().context)
-        return state.derived["vote"]
 
     def save(self, path: Path | str) -> Path:
         """Write the eraser, and the samples that it holds, to one file. Raises ValueError if a part is your own."""
@@ -284,7 +252,9 @@ class BaseEraser(DisplayedEraser, ABC):
         n_classes = self.n_classes or self.n_classes_
         check_unchanged(self.fitted_with_, fit_arguments(self.arguments() | {"n_classes": n_classes}))
 
-    def _take_on(self, action: str, n_requested: int, successor: Successor, started: float) -> Receipt:
+    def _take_on(
+        self, action: str, n_requested: int, successor: Successor, started: float, owners: Iterable[str] = ()
+    ) -> Receipt:
         """Take on a state, in one assignment, and say what has changed."""
         before: dict[str, Any] = {"hash_before": "", "clusters_before": {}}
         if hasattr(self, "state_"):
@@ -296,4 +266,8 @@ class BaseEraser(DisplayedEraser, ABC):
         after |= {"clusters_removed": sorted(before["clusters_before"].keys() - self.state_.digests().keys())}
         after |= {"n_samples": len(self.state_), "cost_factor": self.choices().cost_factor(self.state_)}
         about = before | after | vars(successor.work) | {"summed": self.choices().sums_alone}
+        about["salts"] = [fresh_nonce() for _ in owners]
+        about["commitments"] = [commitment_of("owner", *one) for one in zip(owners, about["salts"], strict=True)]
+        if action == "fit" and self.state_.owned:
+            about["owner_cost_factor"] = self.choices().owner_cost_factor(self.state_)
         return Receipt(action=action, n_requested=n_requested, seconds=time.perf_counter() - started, **about)

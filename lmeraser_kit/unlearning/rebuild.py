@@ -25,7 +25,7 @@ from lmeraser_kit.ground.samples import Samples, concatenate
 from lmeraser_kit.learners.clusters import cluster_addresses, learn_cluster, rounds_in_numpy
 from lmeraser_kit.learners.protocol import ClusterModel, Context, Learner, SummedLearner
 from lmeraser_kit.partitions.agglomeration import size_biased_factor
-from lmeraser_kit.partitions.protocol import Partition, assignment, bounded
+from lmeraser_kit.partitions.protocol import Partition, assignment, bounded, keys_for
 from lmeraser_kit.partitions.trie import divide, numbers
 from lmeraser_kit.unlearning.buckets import Buckets
 from lmeraser_kit.unlearning.state import State, Work
@@ -146,24 +146,25 @@ class Rebuild:
             everybody, new = everybody[order], new[order]
             if not len(everybody):
                 return None, {}, {}
-            routing = clone(partition).fit(new, everybody.keys)
-            assigned = assignment(routing, new, everybody.keys)
+            keys = keys_for(partition, everybody)
+            routing = clone(partition).fit(new, keys)
+            assigned = assignment(routing, new, keys)
             if limited := bounded(routing):
-                codes = limited.codes(new, everybody.keys, assigned)
+                codes = limited.codes(new, keys, assigned)
                 assigned = numbers(assigned, codes, limited.n_groups, limited.bound)
             rows = {k: assigned == k for k in np.unique(assigned).tolist()}
             return routing, {k: everybody[r] for k, r in rows.items()}, {k: new[r] for k, r in rows.items()}
-        routing = held.routing
+        routing, keys = held.routing, keys_for(partition, joining)
         if routing is None:
             routing = clone(partition)
             if partition.learns_from == "public" and self.public is not None:
-                routing.fit(self._features(self.public), self.public.keys)
+                routing.fit(self._features(self.public), keys_for(partition, self.public))
             elif partition.learns_from == "private":
-                routing = routing.fit(new, joining.keys) if len(joining) else None
+                routing = routing.fit(new, keys) if len(joining) else None
         assigned = codes = np.zeros(0, int)
         if len(joining):
-            assigned = assignment(routing, new, joining.keys)
-            codes = limited.codes(new, joining.keys, assigned) if (limited := bounded(routing)) else codes
+            assigned = assignment(routing, new, keys)
+            codes = limited.codes(new, keys, assigned) if (limited := bounded(routing)) else codes
         if limited := bounded(routing):
             joined = (joining, assigned, codes)
             parts = divide(held.members, (members, features), joined, limited.n_groups, limited.bound)

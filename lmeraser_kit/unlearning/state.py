@@ -13,7 +13,8 @@ import numpy as np
 from lmeraser_kit import checks
 from lmeraser_kit.ground.hashing import digest
 from lmeraser_kit.ground.html import card, some_of
-from lmeraser_kit.ground.samples import Samples, concatenate, named
+from lmeraser_kit.ground.names import named, owned_by
+from lmeraser_kit.ground.samples import Samples, concatenate
 from lmeraser_kit.learners.protocol import ClusterModel, described_array
 from lmeraser_kit.partitions.protocol import Partition
 
@@ -73,6 +74,10 @@ class State:
         """The cluster of every sample, by uid."""
         return {uid: k for k, part in self.members.items() for uid in part.uids.tolist()}
 
+    def owners_by_uid(self) -> dict[str, str]:
+        """The owner of every sample, by uid."""
+        return self.owners_of(self.cluster_by_uid())
+
     def clusters_of(self, uids: Iterable[str]) -> dict[str, int]:
         """The cluster of each sample named, by uid.
 
@@ -83,6 +88,28 @@ class State:
         found = self.find(uids)
         if len(found) < len(uids):
             named(uids, self.cluster_by_uid())  # says which
+        return found
+
+    @property
+    def owned(self) -> bool:
+        """Whether an image held has another owner than itself."""
+        return any(part.owned for part in self.members.values())
+
+    def uids_of(self, owner: str | Iterable[str]) -> list[str]:
+        """The uids of all samples held of one owner or several. Raises ValueError as `owned_by`."""
+        names, theirs = checks.names("owner", owner, "owner"), dict[str, str]()
+        for part in self.members.values():
+            mine = np.isin(part.owners, names)
+            theirs |= dict(zip(part.uids[mine].tolist(), part.owners[mine].tolist(), strict=True))
+        return owned_by(names, theirs)
+
+    def owners_of(self, clusters: Mapping[str, int]) -> dict[str, str]:
+        """The owner of each sample, by uid: `clusters` is of `clusters_of`."""
+        found, wanted = dict[str, str](), list(clusters)
+        for k in set(clusters.values()):
+            part = self.members[k]
+            mine = np.isin(part.uids, wanted)
+            found |= dict(zip(part.uids[mine].tolist(), part.owners[mine].tolist(), strict=True))
         return found
 
     def find(self, uids: list[str]) -> dict[str, int]:
@@ -112,8 +139,8 @@ class State:
         """The images of samples that are held here and not in another state, uint8 (N, C, H, W)."""
         parts = [part for k, part in self.members.items() if other.members.get(k) is not part]
         others = [part for k, part in other.members.items() if self.members.get(k) is not part]
-        kept = {uid for part in others for uid in part.uids.tolist()}  # who is elsewhere is in the same part as before
-        gone = [part[[uid not in kept for uid in part.uids.tolist()]].images for part in parts]
+        kept = {one.tobytes() for part in others for one in part.digests}  # who is elsewhere, and was not rectified
+        gone = [part[[one.tobytes() not in kept for one in part.digests]].images for part in parts]
         return np.concatenate([self.empty.images, *gone])
 
     def digests(self) -> dict[int, str]:
@@ -201,7 +228,7 @@ class Receipt(Work):
     guesses of the missing one against them. Keep receipts as evidence, and no longer than they are needed.
 
     Attributes:
-        action: `fit`, `forget` or `add`.
+        action: `fit`, `forget`, `add` or `rectify`.
         n_requested: How many samples the request named.
         n_samples: How many samples are held after it.
         cost_factor: How many times less the next request costs than a fit, for a random sample, in samples learnt again
@@ -214,6 +241,10 @@ class Receipt(Work):
         seconds: The time that the request took.
         summed: Whether samples are held as rows of exact sums: then nobody is learnt again, and the clusters above are
             those whose rows were written, which store rows together.
+        commitments: For each owner named, in the order of the request, a hash of the name and of a random salt, which
+            `ground.commitments.opens` checks.
+        salts: The salts of the commitments. They are for the owners, and nobody keeps them.
+        owner_cost_factor: As `cost_factor`, for the request of a random owner; None but after a fit with owners.
     """
 
     action: str
@@ -227,6 +258,9 @@ class Receipt(Work):
     clusters_after: dict[int, str]
     seconds: float
     summed: bool = False
+    commitments: list[str] = field(default_factory=list)
+    salts: list[str] = field(default_factory=list, repr=False)
+    owner_cost_factor: float | None = None
 
     def __str__(self) -> str:
         learnt = f"{len(self.clusters_tuned)} of {len(self.clusters_after)} clusters learnt"
@@ -234,7 +268,8 @@ class Receipt(Work):
             learnt = f"sums changed, rows of {len(self.clusters_tuned)} of {len(self.clusters_after)} buckets written"
         held = f"{self.action} {self.n_requested}: {self.n_samples} samples held, {learnt}"
         took = f"{self.sample_gradients} sample gradients, {self.seconds:.2f} s, exact: {self.exact}"
-        return f"{held}, {took}" + f", cost factor {self.cost_factor:.1f}" * (self.action == "fit")
+        owners = "" if self.owner_cost_factor is None else f" (an owner's {self.owner_cost_factor:.1f})"
+        return f"{held}, {took}" + f", cost factor {self.cost_factor:.1f}{owners}" * (self.action == "fit")
 
     def _repr_html_(self) -> str:
         before = {k: self.clusters_before.get(k, "none")[:8] for k in [*self.clusters_tuned, *self.clusters_removed]}

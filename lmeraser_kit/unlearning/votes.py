@@ -12,6 +12,7 @@ from sklearn.base import BaseEstimator
 
 from lmeraser_kit import checks
 from lmeraser_kit.ground.determinism import one_thread
+from lmeraser_kit.ground.names import owner_counts
 from lmeraser_kit.ground.samples import Samples
 from lmeraser_kit.learners.exact_sums import ExactSums
 from lmeraser_kit.learners.protocol import BatchedLearner, ClusterModel, Context, Learner, SummedLearner
@@ -85,6 +86,17 @@ class Choices:
         """How many times less a request for a random sample costs than a fit, in samples; NaN if nobody is held."""
         sizes = self.relearnt(state)
         return size_biased_factor(sizes) if len(sizes) else math.nan
+
+    def owner_cost_factor(self, state: State) -> float:
+        """How many times less a request of a random owner costs than a fit, in samples; NaN if nobody is held.
+
+        `N M / sum(n_k c_k)`, with c_k of the M owners in cluster k (see `evaluation.costs.owner_request_cost`); as for
+        clusters without a bound.
+        """
+        owners = np.concatenate([state.empty.owners, *(part.owners for part in state.members.values())])
+        clusters = np.repeat([*state.members, 0], [*map(len, state.members.values()), 0])
+        sizes, counts, n_owners = owner_counts(owners, np.arange(len(owners)) if self.sums_alone else clusters)
+        return len(owners) * n_owners / int((sizes * counts).sum()) if len(owners) else math.nan
 
 
 class ClusterVote(BaseEstimator):
