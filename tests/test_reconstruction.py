@@ -4,8 +4,11 @@ import numpy as np
 import pandas as pd
 import pytest
 from scipy import stats
+from scipy.special import softmax
 
-from lmeraser_kit.baselines import private_head as private
+from lmeraser_kit import HierarchicalClusters, LMEraser, Recipe, RidgeEraser
+from lmeraser_kit.baselines import private_head as noisy
+from lmeraser_kit.baselines import versions
 from lmeraser_kit.baselines.private_head import PublicMap
 from lmeraser_kit.evaluation import reconstruction, roc
 
@@ -21,8 +24,8 @@ def people(n=N, seed=0):
 
 def heads(left, penalty=2.0, n=N):
     x, labels = people(n)
-    before = private.ridge_head(x, labels, C, penalty)
-    after = private.ridge_head(x[~left], labels[~left], C, penalty)
+    before = noisy.ridge_head(x, labels, C, penalty)
+    after = noisy.ridge_head(x[~left], labels[~left], C, penalty)
     return before, after, x.T @ x + penalty * np.eye(D), x, labels
 
 
@@ -151,11 +154,11 @@ def test_rates_have_clopper_and_pearsons_interval():
 @pytest.mark.parametrize("delta", [1e-5, 1e-9])
 def test_the_scale_of_the_noise_solves_the_formula_of_balle_and_wang(epsilon, delta):
     size = 0.3
-    scale = private.gaussian_scale(size, epsilon, delta)
+    scale = noisy.gaussian_scale(size, epsilon, delta)
     one, other = size / (2 * scale) - epsilon * scale / size, -size / (2 * scale) - epsilon * scale / size
     logarithm = epsilon + stats.norm.logcdf(other)
     assert stats.norm.cdf(one) - np.exp(logarithm) == pytest.approx(delta, rel=1e-3)
-    assert private.gaussian_scale(2 * size, epsilon, delta) == pytest.approx(2 * scale)
+    assert noisy.gaussian_scale(2 * size, epsilon, delta) == pytest.approx(2 * scale)
     if epsilon < 1:
         assert scale < size * np.sqrt(2 * np.log(1.25 / delta)) / epsilon
 
@@ -168,7 +171,7 @@ def worst_change(share, n, bound, seed):
         x = length * directions[rng.integers(0, k, n)]
         x[-1] = -bound * directions[0]
         labels = (np.arange(n) == n - 1).astype(int)
-        heads = [private.ridge_head(x[:end], labels[:end], 2, share * n * bound**2) for end in (n, n - 1)]
+        heads = [noisy.ridge_head(x[:end], labels[:end], 2, share * n * bound**2) for end in (n, n - 1)]
         largest = max(largest, np.linalg.norm(heads[0] - heads[1]))
     return largest
 
@@ -176,7 +179,7 @@ def worst_change(share, n, bound, seed):
 @pytest.mark.parametrize("share", [0.05, 0.2, 1.0, 3.0])
 def test_no_sample_changes_a_head_by_more_than_the_sensitivity(share):
     n, bound = 40, 1.7
-    limit = private.sensitivity(n, bound, share)
+    limit = noisy.sensitivity(n, bound, share)
     changes = [worst_change(share, n, bound, seed) for seed in range(10)]
     assert 0.3 * limit < max(changes) <= limit  # the limit holds, and is no idle one
     by_hand = {0.05: 1 + 1 / (2 * np.sqrt(0.05)), 1.0: 1.5, 3.0: 1.25}
@@ -188,13 +191,13 @@ def test_a_private_head_has_the_noise_that_its_budget_says():
     x, labels = people()
     bound = np.linalg.norm(x, axis=1).max()
     noises = [RNG(seed) for seed in range(400)]
-    drawn = np.array([private.private_head(x, labels, C, N, bound, 0.5, 2.0, 1e-5, noise) for noise in noises])
-    plain = private.ridge_head(x, labels, C, 0.5 * N * bound**2)
-    scale = private.gaussian_scale(private.sensitivity(N, bound, 0.5), 2.0, 1e-5)
+    drawn = np.array([noisy.private_head(x, labels, C, N, bound, 0.5, 2.0, 1e-5, noise) for noise in noises])
+    plain = noisy.ridge_head(x, labels, C, 0.5 * N * bound**2)
+    scale = noisy.gaussian_scale(noisy.sensitivity(N, bound, 0.5), 2.0, 1e-5)
     assert (drawn - plain).std() == pytest.approx(scale, rel=0.02)
     np.testing.assert_allclose(drawn.mean(axis=0), plain, atol=5 * scale / 20)
     with pytest.raises(ValueError, match=r"an input has the length .*: the guarantee would not hold"):
-        private.private_head(x, labels, C, N, 0.9 * bound, 0.5, 2.0, 1e-5, noises[0])
+        noisy.private_head(x, labels, C, N, 0.9 * bound, 0.5, 2.0, 1e-5, noises[0])
 
 
 def test_a_public_map_bounds_every_input_and_whitens_the_public_ones():
@@ -207,3 +210,35 @@ def test_a_public_map_bounds_every_input_and_whitens_the_public_ones():
     assert np.median(np.linalg.norm(whitened, axis=1)) == pytest.approx(mapped.bound)
     with pytest.raises(ValueError, match="n_directions is 3, and public features do not vary in so many"):
         PublicMap.of(public[:, :2] @ np.ones((2, 4)), 3)
+
+
+# --- two versions of an eraser
+
+
+def test_the_versions_of_a_ridge_head_are_those_that_forgetting_gives(backbone, split, private):
+    eraser = RidgeEraser(backbone, verbose=False).fit(private, public=split.public)
+    before, after = versions.ridge_versions(eraser, private.uids[:2])
+    assert (before == eraser.head()).all() and len(eraser.state_) == len(private)
+    x, penalty = versions.head_inputs(eraser, private), versions.ridge_penalty(eraser)
+    scores = eraser.predict_proba(private)
+    np.testing.assert_allclose(softmax(5 * (x @ before), axis=1), scores, atol=1e-9)
+    gram, residuals = x.T @ x + penalty * np.eye(len(before)), reconstruction.residuals(after, x, private.labels)
+    np.testing.assert_allclose(gram @ (after - before), x[:2].T @ residuals[:2], atol=1e-2)  # features are rounded
+    eraser.forget(private.uids[:2])
+    assert (after == eraser.head()).all()
+    with pytest.raises(ValueError, match="uids name everybody"):
+        versions.ridge_versions(eraser, eraser.state_.samples.uids)
+    with pytest.raises(ValueError, match=r"eraser is .*, expected LMEraser"):
+        versions.cluster_versions(eraser, private.uids[2:3])
+
+
+def test_the_versions_of_cluster_heads_are_those_of_the_cluster_that_changes(backbone, split, private):
+    eraser = LMEraser(backbone, HierarchicalClusters(4), Recipe(prompt="none", epochs=1), verbose=False)
+    eraser.fit(private, public=split.public)
+    uid = private.uids[3]
+    k = eraser.state_.cluster_by_uid()[uid]
+    ((changed, (before, after)),) = versions.cluster_versions(eraser, uid).items()
+    assert changed == k and before.shape == (backbone.n_features + 1, 10) and (before != after).any()
+    np.testing.assert_array_equal(before[:-1].T, eraser.state_.models[k].arrays["weight"])
+    eraser.forget(uid)
+    np.testing.assert_array_equal(after[-1], eraser.state_.models[k].arrays["bias"])
