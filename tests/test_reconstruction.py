@@ -139,7 +139,9 @@ def test_rates_have_clopper_and_pearsons_interval():
     frame = pd.DataFrame(
         {"attack": ["a", "a", "b"], "named": [3, 4, 0], "left": [5, 5, 4], "mean_rank": [1.0, 3.0, 9.0]}
     )
-    table = roc.reconstruction_rates(frame, ["attack"]).set_index("attack")
+    frame["accuracy"] = [0.5, 0.7, 0.9]
+    table = roc.reconstruction_rates(frame, ["attack"], ["accuracy"]).set_index("attack")
+    assert table["accuracy"].tolist() == pytest.approx([0.6, 0.9])
     assert table.loc["a", "named_share"] == 0.7 and table.loc["a", "mean_rank"] == 2
     assert table.loc["a", ["deletions", "left_in_all"]].tolist() == [2, 10]
     interval = stats.binomtest(7, 10).proportion_ci(method="exact")

@@ -200,6 +200,7 @@ class _Terms:
         self.length = np.linalg.norm(half @ change)
 
     def cosines(self) -> np.ndarray:
+        """The cosine of each term with the change, (N,)."""
         lengths = np.linalg.norm(self.whitened, axis=1) * np.linalg.norm(self.left_over, axis=1) * self.length
         return self.products / np.maximum(lengths, LEAST)
 

@@ -6,6 +6,7 @@ A score is higher for "it was in". NumPy and SciPy on arrays, no models; `attack
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
 
 import numpy as np
 import pandas as pd
@@ -167,26 +168,27 @@ def named(scores: np.ndarray, left: np.ndarray) -> int:
     return int(left[np.lexsort((left, -scores))[: left.sum()]].sum())
 
 
-def reconstruction_rates(frame: pd.DataFrame, by: list[str]) -> pd.DataFrame:
+def reconstruction_rates(frame: pd.DataFrame, by: list[str], means: Iterable[str] = ()) -> pd.DataFrame:
     """Reconstruction rates of groups of deletions.
 
     Args:
         frame: One row a deletion: the columns `named` (see above), `left` (how many left) and `mean_rank`, and `by`.
         by: Names of the columns that tell groups apart, at least one.
+        means: Names of further columns, of which the mean is told.
 
     Returns:
         One row a group: `named_share`, of all who left; its 95% interval `named_low` and `named_high` (Clopper and
         Pearson), which takes them as independent, and so is too narrow for samples that leave together; `mean_rank`;
-        `deletions`, their number; `left_in_all`.
+        the other means; `deletions`, their number; `left_in_all`.
     """
-    for column in ("named", "left", "mean_rank", *by):
+    for column in ("named", "left", "mean_rank", *by, *means):
         checks.choice("a column of frame", column, checks.instance("frame", frame, pd.DataFrame).columns)
     groups = frame.groupby(by, sort=False)
     sums = groups[["named", "left"]].sum()
     table = pd.DataFrame({"named_share": sums["named"] / sums["left"]})
     ends = [share_interval(int(hits), int(n)) for hits, n in sums.to_numpy()]
     table["named_low"], table["named_high"] = np.array(ends).T
-    table = table.assign(mean_rank=groups["mean_rank"].mean(), deletions=groups.size(), left_in_all=sums["left"])
+    table = table.join(groups[["mean_rank", *means]].mean()).assign(deletions=groups.size(), left_in_all=sums["left"])
     return table.reset_index()
 
 
