@@ -31,9 +31,9 @@ from lmeraser_kit import (
     SingleCluster,
 )
 from lmeraser_kit.backbones import named, pretraining, timm_models
-from lmeraser_kit.baselines import approximate, methods, unlearning_task
+from lmeraser_kit.baselines import approximate, methods, private_head, unlearning_task
 from lmeraser_kit.data import datasets, owners
-from lmeraser_kit.evaluation import costs, distances, owner_costs
+from lmeraser_kit.evaluation import costs, distances, owner_costs, reconstruction
 from lmeraser_kit.ground import commitments, hashing, minibatches, names, samples
 from lmeraser_kit.learners import prompts, recipe, ridge
 from lmeraser_kit.partitions import hashed, hierarchical, hyperplanes
@@ -52,6 +52,8 @@ MODULES += [
     hyperplanes,
     named,
     timm_models,
+    reconstruction,
+    private_head,
 ]
 KIT = str(Path(lmeraser_kit.__file__).parent)
 
@@ -438,6 +440,58 @@ TABLE = [
     ("ridge.head_from_rows", "rows", [*ARRAY, np.zeros((0, 5))], ""),
     ("ridge.head_from_rows", "inputs", [*WHOLE, 5], ""),
     ("ridge.head_from_rows", "l2", ABOVE_0, ""),
+    # reconstruction, and noise against it
+    ("reconstruction.public_gram", "public", [*ARRAY, np.zeros((0, 3))], ""),
+    ("reconstruction.public_gram", "n_samples", WHOLE, ""),
+    ("reconstruction.public_gram", "penalty", ABOVE_0, ""),
+    ("reconstruction.cosines", "feature", [*ARRAY, np.zeros(3), np.ones(2)], "feature|candidates"),
+    ("reconstruction.cosines", "candidates", [*ARRAY, np.zeros((2, 3))], ""),
+    ("reconstruction.residuals", "head", [*ARRAY, np.ones((2, 3))], "head|candidates"),
+    ("reconstruction.residuals", "candidates", [*ARRAY, np.zeros((2, 3))], ""),
+    ("reconstruction.residuals", "labels", LABELS, "label"),
+    ("reconstruction.residuals", "cross_entropy", FLAG, ""),
+    *(
+        (f"reconstruction.{function}", argument, wrong, "before|after|gram")
+        for function in ("reconstruct", "span_shares", "matched_filter", "least_squares", "attack_scores")
+        for argument, wrong in (
+            ("before", [*ARRAY, np.ones((2, 3))]),
+            ("after", [*ARRAY, np.ones((3, 3))]),
+            ("gram", [*ARRAY, np.ones((3, 2))]),
+        )
+    ),
+    *(
+        (f"reconstruction.{function}", "candidates", [*ARRAY, np.ones((2, 2)), np.zeros((2, 3))], "")
+        for function in ("span_shares", "matched_filter", "least_squares", "attack_scores")
+    ),
+    *((f"reconstruction.{function}", "n_left", WHOLE, "") for function in ("span_shares", "attack_scores")),
+    *(
+        (f"reconstruction.{function}", "left_over", [*ARRAY, np.ones((2, 3)), np.ones((3, 2))], "")
+        for function in ("matched_filter", "least_squares")
+    ),
+    ("reconstruction.least_squares", "l2", ABOVE_0, ""),
+    ("reconstruction.attack_scores", "labels", LABELS, "label"),
+    ("reconstruction.attack_scores", "cross_entropy", FLAG, ""),
+    ("private_head.PublicMap.of", "public", [*ARRAY, np.zeros((0, 3)), np.ones((6, 2))], "public|n_directions"),
+    ("private_head.PublicMap.of", "n_directions", [*WHOLE, 3], ""),
+    ("private_head.ridge_head", "inputs", [*ARRAY, np.ones(3)], ""),
+    ("private_head.ridge_head", "labels", LABELS, "label"),
+    ("private_head.ridge_head", "n_classes", WHOLE, ""),
+    ("private_head.ridge_head", "penalty", ABOVE_0, ""),
+    ("private_head.sensitivity", "n", WHOLE, ""),
+    ("private_head.sensitivity", "bound", ABOVE_0, ""),
+    ("private_head.sensitivity", "share", [*ABOVE_0, 0.01], ""),
+    ("private_head.gaussian_scale", "sensitivity", ABOVE_0, ""),
+    ("private_head.gaussian_scale", "epsilon", [*ABOVE_0, 1e7], ""),
+    ("private_head.gaussian_scale", "delta", [*ABOVE_0, 1, 1e-15], ""),
+    ("private_head.private_head", "inputs", [*ARRAY, np.ones(3), 9 * np.ones((2, 3))], "inputs|input"),
+    ("private_head.private_head", "labels", LABELS, "label"),
+    ("private_head.private_head", "n_classes", WHOLE, ""),
+    ("private_head.private_head", "n", [*WHOLE, 1], ""),
+    ("private_head.private_head", "bound", [*ABOVE_0, 0.1], ""),
+    ("private_head.private_head", "share", [*ABOVE_0, 0.01], ""),
+    ("private_head.private_head", "epsilon", [*ABOVE_0, 1e7], ""),
+    ("private_head.private_head", "delta", [*ABOVE_0, 1, 1e-15], ""),
+    ("private_head.private_head", "noise", [None, 3, "x", np.random.RandomState(0)], ""),
 ]
 ANYTHING = {  # arguments without a row, and why
     "names.named.held": "the kit's own set or dict of uids",
@@ -465,6 +519,7 @@ ANYTHING = {  # arguments without a row, and why
     "methods.check_methods.known": "the kit's own table of names",
     "methods.check_methods.what": "a word for the message",
     **{f"unlearning_task.Part.{name}": "made by UnlearningTask.part" for name in ("inputs", "labels", "keys")},
+    **{f"private_head.PublicMap.{name}": "made by PublicMap.of" for name in ("centre", "directions", "bound")},
     "unlearning_task.Part.batches.seed": "checked by minibatches",
     "unlearning_task.Part.batches.epoch": "checked by minibatches",
     **{
@@ -490,6 +545,37 @@ def six(**changes):
 def packed(function, name):
     """A function that takes its ** arguments as one dict, like those of the table."""
     return lambda **given: function(**{k: v for k, v in given.items() if k != name}, **given[name])
+
+
+def of_reconstruction():
+    """The attacks with a head of three inputs and two classes, and two candidates."""
+    attack, rng = reconstruction, np.random.default_rng(0)
+    candidates, before, after = (rng.normal(size=shape) for shape in ((2, 3), (3, 2), (3, 2)))
+    two = {"before": before, "after": after, "gram": np.eye(3)}
+    asked, known = two | {"candidates": candidates}, {"candidates": candidates, "labels": [0, 1]}
+    left_over = {"left_over": rng.normal(size=(2, 2))}
+    return [
+        (attack.public_gram, {"public": candidates, "n_samples": 5, "penalty": 1.0}),
+        (attack.reconstruct, two),
+        (attack.cosines, {"feature": np.ones(3), "candidates": candidates}),
+        (attack.span_shares, asked | {"n_left": 1}),
+        (attack.residuals, known | {"head": before, "cross_entropy": False}),
+        (attack.matched_filter, asked | left_over),
+        (attack.least_squares, asked | left_over | {"l2": 0.1}),
+        (attack.attack_scores, two | known | {"n_left": 1, "cross_entropy": False}),
+    ]
+
+
+def of_private_heads():
+    """Ridge heads of two samples with inputs of length 1 at most."""
+    data = {"inputs": np.full((2, 3), 0.5), "labels": [0, 1], "n_classes": 2}
+    budget = {"n": 10, "bound": 1.0, "share": 0.5, "epsilon": 1.0, "delta": 1e-5}
+    return [
+        (private_head.ridge_head, data | {"penalty": 1.0}),
+        (private_head.sensitivity, {name: budget[name] for name in ("n", "bound", "share")}),
+        (private_head.gaussian_scale, {"sensitivity": 1.0, "epsilon": 1.0, "delta": 1e-5}),
+        (private_head.private_head, data | budget | {"noise": np.random.default_rng(0)}),
+    ]
 
 
 @pytest.fixture(scope="module")
@@ -653,6 +739,9 @@ def calls(backbone, split, private, tmp_path_factory):
         "ridge.solve": (ridge.solve, {"cholesky": np.eye(3), "right": np.ones((3, 2))}),
         "ridge.probabilities": (ridge.probabilities, {"scores": np.ones((3, 2))}),
         "ridge.head_from_rows": (ridge.head_from_rows, {"rows": rows, "inputs": 2, "l2": 0.4}),
+        **{f"reconstruction.{f.__name__}": (f, right) for f, right in of_reconstruction()},
+        "private_head.PublicMap.of": (private_head.PublicMap.of, {"public": features, "n_directions": 2}),
+        **{f"private_head.{f.__name__}": (f, right) for f, right in of_private_heads()},
     }  # fmt: skip
 
 

@@ -6,8 +6,10 @@ A score is higher for "it was in". NumPy and SciPy on arrays, no models; `attack
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
 
 import numpy as np
+import pandas as pd
 from scipy import optimize, special, stats
 
 from lmeraser_kit import checks
@@ -132,6 +134,64 @@ def auc_interval(auc: float, n: int, m: int, level: float = 0.95) -> tuple[float
     return lower(auc), 1 - lower(1 - auc)
 
 
+def share_interval(hits: int, n: int, level: float = 0.95) -> tuple[float, float]:
+    """Clopper and Pearson's confidence interval of a share: `hits` of `n` independent trials, from 0 to n."""
+    n, tail = checks.whole("n", n), (1 - checks.number("level", level, 0, 1, beyond=True, below=True)) / 2
+    hits = checks.whole("hits", hits, 0, n)
+    low = special.betaincinv(hits, n - hits + 1, tail) if hits else 0.0
+    high = special.betaincinv(hits + 1, n - hits, 1 - tail) if hits < n else 1.0
+    return float(low), float(high)
+
+
+def ranks(scores: np.ndarray, left: np.ndarray) -> np.ndarray:
+    """The rank of each who has left among those who stayed: 1 if nobody who stayed has a higher score; ties count half.
+
+    Args:
+        scores: Higher for "has left", (N,).
+        left: Who has left, bool (N,), with one True at least.
+
+    Returns:
+        (n_left,), in the order of the candidates.
+    """
+    scores, left = _judged(scores, left)
+    stayed = np.sort(scores[~left])
+    low, high = (np.searchsorted(stayed, scores[left], side) for side in ("left", "right"))
+    return 1 + len(stayed) - (low + high) / 2
+
+
+def named(scores: np.ndarray, left: np.ndarray) -> int:
+    """How many of the m who have left are among the m candidates with the highest scores; m is known to the attacker.
+
+    Arguments are those of `ranks`. Where scores are equal, those who stayed come first.
+    """
+    scores, left = _judged(scores, left)
+    return int(left[np.lexsort((left, -scores))[: left.sum()]].sum())
+
+
+def reconstruction_rates(frame: pd.DataFrame, by: list[str], means: Iterable[str] = ()) -> pd.DataFrame:
+    """Reconstruction rates of groups of deletions.
+
+    Args:
+        frame: One row a deletion: the columns `named` (see above), `left` (how many left) and `mean_rank`, and `by`.
+        by: Names of the columns that tell groups apart, at least one.
+        means: Names of further columns, of which the mean is told.
+
+    Returns:
+        One row a group: `named_share`, of all who left; its 95% interval `named_low` and `named_high` (Clopper and
+        Pearson), which takes them as independent, and so is too narrow for samples that leave together; `mean_rank`;
+        the other means; `deletions`, their number; `left_in_all`.
+    """
+    for column in ("named", "left", "mean_rank", *by, *means):
+        checks.choice("a column of frame", column, checks.instance("frame", frame, pd.DataFrame).columns)
+    groups = frame.groupby(by, sort=False)
+    sums = groups[["named", "left"]].sum()
+    table = pd.DataFrame({"named_share": sums["named"] / sums["left"]})
+    ends = [share_interval(int(hits), int(n)) for hits, n in sums.to_numpy()]
+    table["named_low"], table["named_high"] = np.array(ends).T
+    table = table.join(groups[["mean_rank", *means]].mean()).assign(deletions=groups.size(), left_in_all=sums["left"])
+    return table.reset_index()
+
+
 def _rates(members: np.ndarray, others: np.ndarray) -> dict[str, float]:
     """AUC; true positive rates, and how many false positives there are at their thresholds."""
     rates, ordered = {"auc": auc(members, others)}, np.sort(others)
@@ -146,10 +206,7 @@ def _intervals(rates: dict[str, float], n: int, m: int) -> dict[str, tuple[float
     """95% intervals of the AUC and the true positive rates of n and m independent scores."""
     intervals = {"auc": auc_interval(rates["auc"], n, m)}
     for name in (f"tpr_at_{limit}" for limit in FALSE_POSITIVES):
-        hits = round(rates[name] * n)
-        low = special.betaincinv(hits, n - hits + 1, 0.025) if hits else 0.0
-        high = special.betaincinv(hits + 1, n - hits, 0.975) if hits < n else 1.0
-        intervals[name] = (float(low), float(high))
+        intervals[name] = share_interval(round(rates[name] * n), n)
     return intervals
 
 
@@ -166,3 +223,12 @@ def _with_intervals(rates: dict[str, float], intervals: dict[str, tuple[float, f
 def _null_error(n: int, m: int) -> float:
     """Standard error of the AUC of n and m scores if there is no difference."""
     return math.sqrt((n + m + 1) / (12 * n * m))
+
+
+def _judged(scores: np.ndarray, left: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    scores, left = checks.array("scores", scores, "N"), checks.as_array("left", left)
+    if left.dtype != bool or left.shape != scores.shape or not left.any():
+        raise ValueError(
+            f"left is an array of {left.dtype} {left.shape}, expected bool {scores.shape}, one True at least"
+        )
+    return scores, left

@@ -47,6 +47,7 @@ CACHED = (
     "08_attacks",
     "10_frontier",
     "13_owners",
+    "14_reconstruction",
 )  # features are kept for the next run of the same kind
 HEAD_SECONDS = 5e-4  # a head of all stages' features: fit, score and requests, for each private sample and setting
 USUAL = range(5)  # exact methods of 08_attacks, and about as many of 07_peers, if none is named
@@ -140,6 +141,8 @@ def passes(notebook: str, run: dict, public: int, private: int, test: int) -> tu
     if notebook == "11_rates":
         settings = 2 + len(run["rates"]) + len(run["head_rates"])
         return settings * len(run["sizes"]) * public / 3, (settings - 1) * sum(run["sizes"]) * run["epochs"]
+    if notebook == "14_reconstruction":
+        return 2 * look, 0
     return 2 * look, fit
 
 
@@ -159,6 +162,8 @@ def head_fits(notebook: str, run: dict) -> float:
     exact = len(run.get("exact_methods") or USUAL)
     if notebook == "07_peers" and run["prompt"] == "none":
         return 3 * exact + 2 * (1 + len(run["strengths"])) * len(run["approximate_methods"] or APPROXIMATE)
+    if notebook == "14_reconstruction":  # two versions a deletion; shards' heads take a fit each
+        return run["n_deletions"] * (2 * len(run["epsilons"]) + 4)
     return 2 * exact * run["n_shadows"] if notebook == "08_attacks" else 0  # half of the samples, four times
 
 

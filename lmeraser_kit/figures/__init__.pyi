@@ -2,6 +2,7 @@ from .alt_text import as_html as as_html
 from .alt_text import describe as describe
 from .attacks import epsilons as epsilons
 from .attacks import losses as losses
+from .attacks import reconstruction as reconstruction
 from .attacks import roc as roc
 from .attacks import u_lira as u_lira
 from .costs import RUNG_MEASURES as RUNG_MEASURES

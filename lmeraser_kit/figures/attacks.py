@@ -100,3 +100,26 @@ def u_lira(frame: pd.DataFrame) -> Figure:
     ax.set(xlabel="AUC of U-LiRA (0.5: forgotten cannot be told from never seen)", title="Has it been forgotten?")
     ax.legend(loc="upper center", bbox_to_anchor=(0.5, -0.16))
     return figure
+
+
+def reconstruction(frame: pd.DataFrame) -> Figure:
+    """The share of those who left together that each attack names, with its 95% interval, against their number.
+
+    Args:
+        frame: What `roc.reconstruction_rates` gives by attack and number: columns attack, leave, named_share,
+            named_low and named_high; and candidates, among how many an attacker chooses.
+    """
+    figure, ax = plt.subplots(figsize=(10, 6))
+    styles = zip("osD^v", ("-", ":", "--", "-", "-."), strict=True)
+    for (name, part), (marker, line) in zip(frame.groupby("attack", sort=False), styles, strict=False):
+        ax.plot(part["leave"], part["named_share"], marker=marker, linestyle=line, label=name)
+        ax.fill_between(part["leave"], part["named_low"], part["named_high"], alpha=0.15)
+    guessed = 1 / frame.groupby("leave")["candidates"].mean()
+    together = guessed.index.to_numpy()
+    ax.plot(together, together * guessed.to_numpy(), color=NEUTRAL, linestyle=":", linewidth=2, label="guessing")
+    ax.set(xscale="log", ylim=(-0.02, 1.05), xlabel="samples that leave at once", ylabel="share of them that is named")
+    ax.set_xticks(together, [str(m) for m in together])
+    ax.minorticks_off()
+    ax.set_title("Whom do the models before and after betray?")
+    ax.legend(loc="center left", bbox_to_anchor=(1.01, 0.5))
+    return figure

@@ -18,7 +18,6 @@ from sklearn.base import clone
 from lmeraser_kit.ground.commitments import fresh_nonce
 from lmeraser_kit.ground.hashing import digest
 from lmeraser_kit.ground.samples import Samples
-from lmeraser_kit.partitions.protocol import Partition
 from lmeraser_kit.store.asked import Asked
 from lmeraser_kit.store.certificate import Certificate, merkle_root
 from lmeraser_kit.store.files import (
