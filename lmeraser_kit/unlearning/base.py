@@ -5,9 +5,8 @@ from __future__ import annotations
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Container, Iterable, MutableMapping
-from dataclasses import replace
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 from sklearn.base import clone
@@ -18,13 +17,17 @@ from lmeraser_kit.backbones.backbone import Backbone
 from lmeraser_kit.ground.hashing import digest
 from lmeraser_kit.ground.samples import Samples, concatenate
 from lmeraser_kit.learners.protocol import Context
-from lmeraser_kit.unlearning.arguments import as_queries, check_arguments, check_joining, check_unchanged, fit_arguments
+from lmeraser_kit.unlearning.arguments import as_queries, check_fit, check_joining, check_same, fit_arguments
+from lmeraser_kit.unlearning.closure import STRANGERS, near_copies
 from lmeraser_kit.unlearning.display import DisplayedEraser
 from lmeraser_kit.unlearning.rebuild import Rebuild, Successor, empty_state, warn_if_uneven
 from lmeraser_kit.unlearning.saving import load_eraser, save_eraser
 from lmeraser_kit.unlearning.state import Receipt, State
 from lmeraser_kit.unlearning.verification import verify_state
 from lmeraser_kit.unlearning.votes import Choices
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 
 class BaseEraser(DisplayedEraser, ABC):
@@ -103,23 +106,9 @@ class BaseEraser(DisplayedEraser, ABC):
         Raises:
             ValueError: As for `fit`.
         """
-        check_arguments(self.arguments(), self.choices())
-        partition = self.choices().partition
-        if not isinstance(private, Samples):
-            raise TypeError(f"private is {type(private).__name__}, expected Samples(images, labels, uids)")
-        if not isinstance(public, (Samples, type(None))):
-            raise TypeError(f"public is {type(public).__name__}, expected Samples(images, labels, uids), or None")
-        if partition.learns_from == "public" and public is None:
-            raise ValueError("the partition is fitted on public features: give fit(private, public=...)")
-        source = private if public is None or partition.learns_from != "public" else public
-        if len(source) or source is public:
-            partition.check(len(source))
-        if public is not None and len(shared := np.intersect1d(private.uids, public.uids)):
-            raise ValueError(f"uid {str(shared[0])!r} is both public and private: what is public cannot be forgotten")
-        n_classes = self.n_classes or (private if public is None else public).n_classes
-        private = replace(private, n_classes=n_classes)  # checks the labels before anything costs time
-        self.public_, self.n_classes_ = public, n_classes
-        self.fitted_with_ = fit_arguments(self.arguments() | {"n_classes": n_classes})
+        private = check_fit(self.arguments(), self.choices(), private, public)
+        self.public_, self.n_classes_ = public, private.n_classes
+        self.fitted_with_ = fit_arguments(self.arguments() | {"n_classes": private.n_classes})
         return private
 
     def forget(self, uids: Iterable[str]) -> Receipt:
@@ -191,6 +180,16 @@ class BaseEraser(DisplayedEraser, ABC):
         self.check_unchanged()
         verify_state(self.state_, self.rebuild(), self.environment_, clusters)
         return self.state_hash()
+
+    def closure(
+        self, uids: Iterable[str] | Samples, threshold: float = STRANGERS, public: Samples | None = None
+    ) -> pd.DataFrame:
+        """Who else may have to go: near copies of the samples named, the likeliest first; you decide, none is deleted.
+
+        Arguments, columns and errors are those of `closure.near_copies`, which says what it misses.
+        """
+        self.check_unchanged()
+        return near_copies(self, uids, threshold, public)
 
     def state_hash(self) -> str:
         """A hash of everything that the model keeps, and of what it was made with, in hex."""
@@ -280,9 +279,7 @@ class BaseEraser(DisplayedEraser, ABC):
     def check_unchanged(self) -> None:
         """Refuse to answer for a model that other arguments would have made. Raises ValueError."""
         check_is_fitted(self, "state_")
-        check_arguments(self.arguments(), self.choices())
-        n_classes = self.n_classes or self.n_classes_
-        check_unchanged(self.fitted_with_, fit_arguments(self.arguments() | {"n_classes": n_classes}))
+        check_same(self.fitted_with_, self.arguments(), self.choices(), self.n_classes_)
 
     def _take_on(self, action: str, n_requested: int, successor: Successor, started: float) -> Receipt:
         """Take on a state, in one assignment, and say what has changed."""
