@@ -75,8 +75,10 @@ def test_a_larger_threshold_gives_the_same_candidates_and_more(fitted, noisy):
     eraser, tables = fitted["noisy"], []
     for threshold in (0, 0.3, 1, 5, 20):
         tables.append(eraser.closure(noisy[:N].uids, threshold))
-        strangers = tables[-1]["strangers"]
-        assert (strangers <= threshold).all() and strangers[~tables[-1]["same_pixels"]].is_monotonic_increasing
+        table = tables[-1]
+        assert (table["strangers"] <= threshold).all()
+        order = (table["kind"] != copies.SAME).astype(int) + (table["kind"] == copies.SIMILAR)
+        assert order.is_monotonic_increasing and table.groupby(order)["strangers"].is_monotonic_increasing.all()
     pairs = [set(zip(t["uid"], t["copy_of"], strict=True)) for t in tables]
     assert all(few <= more for few, more in itertools.pairwise(pairs)) and len(pairs[1]) < len(pairs[-1])
 
@@ -105,6 +107,7 @@ def test_features_at_hand_are_used_and_no_cache_keeps_a_view(fitted, backbone, n
     assert eraser.closure(uids).equals(first)
     assert sizes == [2 * copies.N_VIEWS], "rows, hashes and strangers were there"
     assert len(eraser.state_) not in again[0]
+    assert not eraser.closure(uids, 50, split.public[100:150]).equals(eraser.closure(uids, 50)), "other public samples"
     cached = CachedFeatures(backbone, tmp_path)
     tuned = LMEraser(cached, HashClusters(3), Recipe(epochs=1, prompt="none"), verbose=False)
     tuned.fit(split.private[:80], public=split.public[:60])

@@ -26,6 +26,7 @@ import yaml
 from lmeraser_kit.backbones import VITS, untrained
 from lmeraser_kit.baselines.approximate import APPROXIMATE
 from lmeraser_kit.baselines.methods import FRONTIER, UNDIVIDED
+from lmeraser_kit.data.copies import N_VIEWS
 from lmeraser_kit.data.datasets import PAPER_SHARE, PUBLIC_BELOW, load_dataset
 from lmeraser_kit.data.inputs import DATA, absent_inputs
 from lmeraser_kit.experiments import parameters, runs
@@ -41,7 +42,13 @@ SIZES = {  # samples of the official training and test parts
     "fashion-mnist": (60_000, 10_000),
     "mnist": (60_000, 10_000),
 }
-CACHED = ("02_clusters", "07_peers", "08_attacks", "10_frontier")  # features are kept for the next run of the same kind
+CACHED = (
+    "02_clusters",
+    "07_peers",
+    "08_attacks",
+    "10_frontier",
+    "15_closure",
+)  # features are kept for the next run of the same kind
 HEAD_SECONDS = 5e-4  # a head of all stages' features: fit, score and requests, for each private sample and setting
 USUAL = range(5)  # exact methods of 08_attacks, and about as many of 07_peers, if none is named
 BATCH = 4  # samples of a timed batch: a ViT-B takes a slow core seconds for them
@@ -128,6 +135,9 @@ def passes(notebook: str, run: dict, public: int, private: int, test: int) -> tu
         shards = sum(k for method, k in divided if method == "hashed clusters")
         fits = len(divided) + len(prompted) - len({method for method, _ in divided})
         return 2 * look + (len(divided) + shards) * test, (fits + requests) * fit
+    if notebook == "15_closure":
+        asked = 200 + 5 * run["n_planted"] + run["n_distinct"] + run["n_test"] * run["dataset"].startswith("cifar10")
+        return look + N_VIEWS * asked, 0
     if notebook == "11_rates":
         settings = 2 + len(run["rates"]) + len(run["head_rates"])
         return settings * len(run["sizes"]) * public / 3, (settings - 1) * sum(run["sizes"]) * run["epochs"]

@@ -72,7 +72,8 @@ def near_copies(
         public: Samples that say how near strangers are, two at least; by default those of the fit.
 
     Returns:
-        A row for each pair, the likeliest first: `uid` of the candidate; `copy_of`, who was asked about; `strangers`,
+        A row for each pair, the likeliest first (the same pixels; then pixels that agree after the guessed change;
+        then others, by `strangers`): `uid` of the candidate; `copy_of`, who was asked about; `strangers`,
         how many samples as near are expected among those held, if none is a copy; `distance`, the cosine distance of
         their features, from 0 to 2; `hash_distance`, how many of the 64 bits of their perceptual hashes differ;
         `kind`, a guess at what was changed; `same_pixels`, whether all pixels are equal.
@@ -101,8 +102,9 @@ def _table(rows: list[tuple]) -> pd.DataFrame:
     import pandas as pd  # only who asks waits for it
 
     table = pd.DataFrame(rows, columns=COLUMNS)
-    order = ["same_pixels", "strangers", "distance", "hash_distance", "uid", "copy_of"]
-    return table.sort_values(order, ascending=[False, *[True] * 5], ignore_index=True)
+    order = ["same_pixels", "unlike", "strangers", "distance", "hash_distance", "uid", "copy_of"]
+    table = table.assign(unlike=table["kind"] == copies.SIMILAR)
+    return table.sort_values(order, ascending=[False, *[True] * 6], ignore_index=True)[COLUMNS]
 
 
 def _asked(uids: Iterable[str] | Samples, held: Samples) -> Samples:
