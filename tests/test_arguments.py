@@ -32,7 +32,7 @@ from lmeraser_kit import (
 )
 from lmeraser_kit.backbones import named, pretraining, timm_models
 from lmeraser_kit.baselines import approximate, methods, private_head, unlearning_task
-from lmeraser_kit.data import datasets, owners
+from lmeraser_kit.data import copies, datasets, owners
 from lmeraser_kit.evaluation import costs, distances, owner_costs, reconstruction
 from lmeraser_kit.ground import commitments, hashing, minibatches, names, samples
 from lmeraser_kit.learners import prompts, recipe, ridge
@@ -40,6 +40,7 @@ from lmeraser_kit.partitions import hashed, hierarchical, hyperplanes
 
 MODULES = [approximate, methods, ridge, hierarchical, datasets, distances, costs, pretraining, unlearning_task, prompts]
 MODULES += [
+    copies,
     owners,
     owner_costs,
     recipe,
@@ -100,6 +101,7 @@ LOGITS = [
 ]
 LOGITS += [[[-INF] * 3, [0, 0, 1]], [["a", "b", "c"]] * 2, [[True, False, False]] * 2, [[1.0], [1.0, 2.0]]]
 NOT_SAMPLES = [None, "digits", np.zeros((2, 1, 4, 4), np.uint8), 3, []]
+PIXELS = [None, "x", np.zeros((2, 4, 4), np.uint8), np.zeros((2, 1, 4, 4)), np.zeros((2, 2, 4, 4), np.uint8)]
 LIMITS = [[1, 2], [1, 2, 3, 4], [-1, 0, 0], [0.5, 0, 0], ["1", 0, 0], "abc", "000", 3, [True, 0, 0], [10**6, 0, 0], {}]
 ENTRIES = [None, 3, {"weight": "x"}, {"nothing": torch.zeros(1)}, {"weight": torch.zeros(2, 2)}]
 STRENGTH = [0, -1, NAN, INF, "x", None, True]
@@ -334,6 +336,18 @@ TABLE = [
     ("datasets.load_dataset", "root", PATH, ""),
     ("datasets.load_dataset", "limits", LIMITS[:-2], ""),
     ("datasets.load_dataset", "limits", [[10**6, 0, 0]], "there are"),
+    # copies
+    *((f"copies.{name}", "images", PIXELS, "") for name in ("pixel_keys", "perceptual_hashes", "views")),
+    ("copies.perceptual_hashes", "verbose", FLAG, ""),
+    *(("copies.public_twins", name, NOT_SAMPLES, "") for name in ("private", "public")),
+    *(
+        ("copies.guessed_kind", name, [None, "x", np.zeros((4, 4), np.uint8), np.zeros((1, 4, 4))], "images")
+        for name in ("image", "other")
+    ),
+    ("copies.guessed_kind", "other", [np.zeros((1, 5, 4), np.uint8)], "expected one shape"),
+    ("copies.altered", "samples", NOT_SAMPLES, ""),
+    ("copies.altered", "kind", [*CHOICE, "miror"], ""),
+    ("copies.altered", "seed", SEED, ""),
     # pretraining
     (
         "named.backbone_for",
@@ -685,6 +699,12 @@ def calls(backbone, split, private, tmp_path_factory):
             {"loss_of": lambda rows, draws: 0 * weight["weight"].sum() + draws.mean(), "optimiser": descent,
              "keys": keys, "epochs": [0], "batch_size": 2, "seed": 3, "warmup": 0.2},
         ),
+        "copies.pixel_keys": (copies.pixel_keys, {"images": few.images}),
+        "copies.perceptual_hashes": (copies.perceptual_hashes, {"images": few.images}),
+        "copies.views": (copies.views, {"images": few.images}),
+        "copies.public_twins": (copies.public_twins, {"private": few, "public": few}),
+        "copies.guessed_kind": (copies.guessed_kind, {"image": few.images[0], "other": few.images[1]}),
+        "copies.altered": (copies.altered, {"samples": few, "kind": "mirrored", "seed": 3}),
         "datasets.Split": (datasets.Split, {"public": few, "private": few, "test": few, "name": "six"}),
         "datasets.Split.take": (split.take, {"public": 2}),
         "datasets.dataset_names": (datasets.dataset_names, {"root": root}),

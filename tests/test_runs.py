@@ -217,6 +217,26 @@ def test_the_report_makes_the_committed_tables_from_the_committed_runs(tmp_path)
     assert not list(tmp_path.rglob("of_an_earlier_plan*"))
 
 
+def test_the_report_shows_the_answers_of_an_experiment_that_it_does_not_know(tmp_path):
+    for seed, right in ((0, 0.5), (1, 0.7)):
+        folder = tmp_path / "runs" / "99_new" / f"seed-{seed}"
+        about = {
+            "status": "ok",
+            "parameters": {"seed": seed, "n": 3},
+            "notebook": "99_new",
+            "commit": "a",
+            "clean": True,
+        }
+        results.write_json(folder / "manifest.json", about | {"seconds": 1.0})
+        results.save_metrics(folder, {"right": right, "exact": True, "word": "yes"})
+    report = results.NOTEBOOKS / "05_report.ipynb"
+    runs.run_notebook(report, tmp_path / "runs" / "05_report" / "only", {"profile": str(tmp_path)})
+    (table,) = (tmp_path / "tables").glob("*.csv")
+    shown = pd.read_csv(table)
+    assert table.stem == "99_new" and shown.shape == (1, 4)
+    assert (shown["right_mean"][0], shown["seeds"][0]) == (0.6, 2)
+
+
 def test_a_page_says_nothing_about_what_has_not_run(tmp_path):
     silent, speaking = nbformat.v4.new_code_cell("x = 1"), nbformat.v4.new_code_cell("print(2)")
     speaking.outputs = [nbformat.v4.new_output("stream", text="two")]

@@ -1,3 +1,4 @@
+from .copies import altered as altered
 from .datasets import Split as Split
 from .datasets import load_dataset as load_dataset
 from .image_files import read_images as read_images

@@ -26,6 +26,7 @@ import yaml
 from lmeraser_kit.backbones import VITS, untrained
 from lmeraser_kit.baselines.approximate import APPROXIMATE
 from lmeraser_kit.baselines.methods import FRONTIER, UNDIVIDED
+from lmeraser_kit.data.copies import N_VIEWS
 from lmeraser_kit.data.datasets import PAPER_SHARE, PUBLIC_BELOW, load_dataset
 from lmeraser_kit.data.inputs import DATA, absent_inputs
 from lmeraser_kit.experiments import parameters, runs
@@ -48,6 +49,7 @@ CACHED = (
     "10_frontier",
     "13_owners",
     "14_reconstruction",
+    "15_closure",
 )  # features are kept for the next run of the same kind
 HEAD_SECONDS = 5e-4  # a head of all stages' features: fit, score and requests, for each private sample and setting
 USUAL = range(5)  # exact methods of 08_attacks, and about as many of 07_peers, if none is named
@@ -138,6 +140,9 @@ def passes(notebook: str, run: dict, public: int, private: int, test: int) -> tu
     if notebook == "13_owners":  # requests learn less than a fit
         prompted = [method for method in run["methods"] if "head" not in method]
         return 2 * look + len(prompted) * test, 3 * len(prompted) * fit
+    if notebook == "15_closure":
+        asked = 200 + 5 * run["n_planted"] + run["n_distinct"] + run["n_test"] * run["dataset"].startswith("cifar10")
+        return look + N_VIEWS * asked, 0
     if notebook == "11_rates":
         settings = 2 + len(run["rates"]) + len(run["head_rates"])
         return settings * len(run["sizes"]) * public / 3, (settings - 1) * sum(run["sizes"]) * run["epochs"]

@@ -123,3 +123,24 @@ def reconstruction(frame: pd.DataFrame) -> Figure:
     ax.set_title("Whom do the models before and after betray?")
     ax.legend(loc="center left", bbox_to_anchor=(1.01, 0.5))
     return figure
+
+
+def closure_attack(rows: pd.DataFrame) -> Figure:
+    """AUCs of an attack on forgotten images, with their 95% intervals: a row a case, a marker a kind of copy.
+
+    Args:
+        rows: Columns change, case, auc, auc_low, auc_high.
+    """
+    figure, ax = plt.subplots(figsize=(10, 1.2 * rows["case"].nunique() + 2.2))
+    cases, changes = rows["case"].drop_duplicates().tolist(), rows["change"].drop_duplicates().tolist()
+    for i, (change, marker) in enumerate(zip(changes, itertools.cycle("os^Dv"), strict=False)):
+        part = rows[rows["change"] == change]
+        heights = [cases.index(case) + 0.15 * (i - (len(changes) - 1) / 2) for case in part["case"]]
+        wide = np.abs(part[["auc_low", "auc_high"]].to_numpy().T - part["auc"].to_numpy())
+        ax.errorbar(part["auc"], heights, xerr=wide, fmt=marker, markersize=9, capsize=4, label=f"copy: {change}")
+    ax.axvline(0.5, color=NEUTRAL, linestyle=":", linewidth=2, label="guessing")
+    ax.set(yticks=range(len(cases)), yticklabels=cases, xlabel="AUC of LiRA on the forgotten images")
+    ax.set(title="Is a forgotten image still found?")
+    ax.invert_yaxis()
+    ax.legend()
+    return figure

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
@@ -10,6 +11,7 @@ import numpy as np
 
 from lmeraser_kit import checks
 from lmeraser_kit.backbones.backbone import Backbone
+from lmeraser_kit.data.copies import public_twins
 from lmeraser_kit.ground.hashing import described
 from lmeraser_kit.ground.names import named
 from lmeraser_kit.ground.samples import Samples
@@ -51,10 +53,59 @@ def check_arguments(arguments: Mapping[str, Any], choices: Choices) -> None:
         choices.vote.check(choices.learner)
 
 
+def check_fit(arguments: Mapping[str, Any], choices: Choices, private: Samples, public: Samples | None) -> Samples:
+    """Check what a fit is made with, and warn of private images that are also public.
+
+    Args:
+        arguments: An eraser's.
+        choices: Its partition, learner and vote.
+        private: Samples that may later be forgotten.
+        public: Samples that are never forgotten, or None.
+
+    Returns:
+        The private samples, with the task's number of classes.
+
+    Raises:
+        ValueError: If arguments contradict each other or the samples.
+        TypeError: If samples are something else.
+    """
+    check_arguments(arguments, choices)
+    partition = choices.partition
+    if not isinstance(private, Samples):
+        raise TypeError(f"private is {type(private).__name__}, expected Samples(images, labels, uids)")
+    if not isinstance(public, (Samples, type(None))):
+        raise TypeError(f"public is {type(public).__name__}, expected Samples(images, labels, uids), or None")
+    if partition.learns_from == "public" and public is None:
+        raise ValueError("the partition is fitted on public features: give fit(private, public=...)")
+    source = private if public is None or partition.learns_from != "public" else public
+    if len(source) or source is public:
+        partition.check(len(source))
+    if public is not None and len(shared := np.intersect1d(private.uids, public.uids)):
+        raise ValueError(f"uid {str(shared[0])!r} is both public and private: what is public cannot be forgotten")
+    if public is not None and len(shared := np.intersect1d(private.owners, public.owners)):
+        raise ValueError(f"owner {str(shared[0])!r} has public samples, too: {NEVER_FORGOTTEN}")
+    n_classes = arguments["n_classes"] or (private if public is None else public).n_classes
+    private = replace(private, n_classes=n_classes)  # checks the labels before anything costs time
+    if public is not None and (twins := public_twins(private, public)):
+        few = ", ".join(twins[:3]) + ", ..." * (len(twins) > 3)
+        warnings.warn(
+            f"{len(twins)} of {len(private)} private images are also public, pixel for pixel ({few}): forgetting one "
+            "leaves the public copy, which cannot be forgotten (near copies were not looked for)",
+            stacklevel=4,
+        )
+    return private
+
+
 def fit_arguments(arguments: Mapping[str, Any]) -> dict[str, str]:
     """What a state depends on besides the samples, as text by argument. Raises ValueError for what has no text."""
     parts = {name: described(value) for name, value in arguments.items() if name not in NOT_DESCRIBED}
     return {"backbone": arguments["backbone"].fingerprint} | parts
+
+
+def check_same(then: Mapping[str, str], arguments: Mapping[str, Any], choices: Choices, n_classes: int) -> None:
+    """Refuse arguments that make no sense, or are not those of the fit, which found `n_classes`. Raises ValueError."""
+    check_arguments(arguments, choices)
+    check_unchanged(then, fit_arguments({**arguments, "n_classes": arguments["n_classes"] or n_classes}))
 
 
 def check_unchanged(then: Mapping[str, str], now: Mapping[str, str]) -> None:
@@ -85,25 +136,6 @@ def only_holding(given: Any, eraser: Any) -> Any:
             "added). Give the samples that it holds, eraser.state_.samples, or an eraser that is not fitted"
         )
     return eraser
-
-
-def check_samples(private: Any, public: Any, partition: Partition) -> None:
-    """Refuse samples that a fit cannot be made with. Raises ValueError, or TypeError if they are no Samples."""
-    if not isinstance(private, Samples):
-        raise TypeError(f"private is {type(private).__name__}, expected Samples(images, labels, uids)")
-    if not isinstance(public, (Samples, type(None))):
-        raise TypeError(f"public is {type(public).__name__}, expected Samples(images, labels, uids), or None")
-    if partition.learns_from == "public" and public is None:
-        raise ValueError("the partition is fitted on public features: give fit(private, public=...)")
-    source = private if public is None or partition.learns_from != "public" else public
-    if len(source) or source is public:
-        partition.check(len(source))
-    if public is not None and len(shared := np.intersect1d(private.uids, public.uids)):
-        raise ValueError(f"uid {str(shared[0])!r} is both public and private: what is public cannot be forgotten")
-    if public is None or not (private.owned or public.owned):
-        return
-    if len(shared := np.intersect1d(private.owners, public.owners)):
-        raise ValueError(f"owner {str(shared[0])!r} has public samples, too: {NEVER_FORGOTTEN}")
 
 
 def rectified(samples: Samples, held: Mapping[str, str]) -> Samples:

@@ -5,9 +5,8 @@ from __future__ import annotations
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Mapping, MutableMapping
-from dataclasses import replace
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 from sklearn.base import clone
@@ -21,20 +20,17 @@ from lmeraser_kit.ground.names import request
 from lmeraser_kit.ground.samples import Samples, concatenate
 from lmeraser_kit.learners.protocol import Context
 from lmeraser_kit.unlearning.answers import AnsweringEraser
-from lmeraser_kit.unlearning.arguments import (
-    check_arguments,
-    check_joining,
-    check_samples,
-    check_unchanged,
-    fit_arguments,
-    rectified,
-)
+from lmeraser_kit.unlearning.arguments import check_fit, check_joining, check_same, fit_arguments, rectified
+from lmeraser_kit.unlearning.closure import STRANGERS, near_copies
 from lmeraser_kit.unlearning.planning import planned
 from lmeraser_kit.unlearning.rebuild import Rebuild, Successor, empty_state
 from lmeraser_kit.unlearning.saving import load_eraser, save_eraser
 from lmeraser_kit.unlearning.state import Receipt, State
 from lmeraser_kit.unlearning.verification import verify_state
 from lmeraser_kit.unlearning.votes import Choices
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 
 class BaseEraser(AnsweringEraser, ABC):
@@ -114,12 +110,9 @@ class BaseEraser(AnsweringEraser, ABC):
         Raises:
             ValueError: As for `fit`.
         """
-        check_arguments(self.arguments(), self.choices())
-        check_samples(private, public, self.choices().partition)
-        n_classes = self.n_classes or (private if public is None else public).n_classes
-        private = replace(private, n_classes=n_classes)  # checks the labels before anything costs time
-        self.public_, self.n_classes_ = public, n_classes
-        self.fitted_with_ = fit_arguments(self.arguments() | {"n_classes": n_classes})
+        private = check_fit(self.arguments(), self.choices(), private, public)
+        self.public_, self.n_classes_ = public, private.n_classes
+        self.fitted_with_ = fit_arguments(self.arguments() | {"n_classes": private.n_classes})
         return private
 
     def forget(self, uids: Iterable[str] | None = None, owner: str | Iterable[str] | None = None) -> Receipt:
@@ -214,6 +207,16 @@ class BaseEraser(AnsweringEraser, ABC):
         verify_state(self.state_, self.rebuild(), self.environment_, clusters, self.choices().word)
         return self.state_hash()
 
+    def closure(
+        self, uids: Iterable[str] | Samples, threshold: float = STRANGERS, public: Samples | None = None
+    ) -> pd.DataFrame:
+        """Who else may have to go: near copies of the samples named, the likeliest first; you decide, none is deleted.
+
+        Arguments, columns and errors are those of `closure.near_copies`, which says what it misses.
+        """
+        self.check_unchanged()
+        return near_copies(self, uids, threshold, public)
+
     def state_hash(self) -> str:
         """A hash of everything that the model keeps, and of what it was made with, in hex."""
         check_is_fitted(self, "state_")
@@ -248,9 +251,7 @@ class BaseEraser(AnsweringEraser, ABC):
     def check_unchanged(self) -> None:
         """Refuse to answer for a model that other arguments would have made. Raises ValueError."""
         check_is_fitted(self, "state_")
-        check_arguments(self.arguments(), self.choices())
-        n_classes = self.n_classes or self.n_classes_
-        check_unchanged(self.fitted_with_, fit_arguments(self.arguments() | {"n_classes": n_classes}))
+        check_same(self.fitted_with_, self.arguments(), self.choices(), self.n_classes_)
 
     def _take_on(
         self, action: str, n_requested: int, successor: Successor, started: float, owners: Iterable[str] = ()
