@@ -142,5 +142,5 @@ def closure_attack(rows: pd.DataFrame) -> Figure:
     ax.set(yticks=range(len(cases)), yticklabels=cases, xlabel="AUC of LiRA on the forgotten images")
     ax.set(title="Is a forgotten image still found?")
     ax.invert_yaxis()
-    ax.legend()
+    ax.legend(loc="center left", bbox_to_anchor=(1.01, 0.5))
     return figure
