@@ -11,6 +11,8 @@ from .partitions.hyperplanes import HyperplaneClusters as HyperplaneClusters
 from .store.store import Store as Store
 from .unlearning.eraser import Eraser as Eraser
 from .unlearning.lmeraser import LMEraser as LMEraser
+from .unlearning.publishing import PublishedModel as PublishedModel
+from .unlearning.publishing import publish as publish
 from .unlearning.ridge_eraser import RidgeEraser as RidgeEraser
 from .unlearning.state import ExactnessError as ExactnessError
 from .unlearning.state import Receipt as Receipt

@@ -146,7 +146,7 @@ def passes(notebook: str, run: dict, public: int, private: int, test: int) -> tu
     if notebook == "11_rates":
         settings = 2 + len(run["rates"]) + len(run["head_rates"])
         return settings * len(run["sizes"]) * public / 3, (settings - 1) * sum(run["sizes"]) * run["epochs"]
-    if notebook == "14_reconstruction":
+    if notebook in ("14_reconstruction", "16_klom"):
         return 2 * look, 0
     return 2 * look, fit
 
@@ -169,6 +169,8 @@ def head_fits(notebook: str, run: dict) -> float:
         return 3 * exact + 2 * (1 + len(run["strengths"])) * len(run["approximate_methods"] or APPROXIMATE)
     if notebook == "14_reconstruction":  # two versions a deletion; shards' heads take a fit each
         return run["n_deletions"] * (2 * len(run["epsilons"]) + 4)
+    if notebook == "16_klom":  # three forget sets
+        return 6 * (exact + 2 * len(run["approximate_methods"])) * run["n_shadows"]
     return 2 * exact * run["n_shadows"] if notebook == "08_attacks" else 0  # half of the samples, four times
 
 

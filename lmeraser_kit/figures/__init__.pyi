@@ -2,6 +2,7 @@ from .alt_text import as_html as as_html
 from .alt_text import describe as describe
 from .attacks import closure_attack as closure_attack
 from .attacks import epsilons as epsilons
+from .attacks import klom as klom
 from .attacks import losses as losses
 from .attacks import reconstruction as reconstruction
 from .attacks import roc as roc

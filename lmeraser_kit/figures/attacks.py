@@ -144,3 +144,27 @@ def closure_attack(rows: pd.DataFrame) -> Figure:
     ax.invert_yaxis()
     ax.legend(loc="center left", bbox_to_anchor=(1.01, 0.5))
     return figure
+
+
+def klom(frame: pd.DataFrame) -> Figure:
+    """KLOM of every method on each forget set, from the mean to the worst off, and that of retraining itself.
+
+    Args:
+        frame: Columns forget_set, method, klom_mean, klom_largest and retrained_klom_mean.
+    """
+    sets = list(dict.fromkeys(frame["forget_set"]))
+    methods = list(dict.fromkeys(frame["method"]))
+    figure, axes = plt.subplots(1, len(sets), figsize=(5 * len(sets) + 2, 0.6 * len(methods) + 2), sharey=True)
+    for ax, name in zip(np.atleast_1d(axes), sets, strict=True):
+        part = frame[frame["forget_set"] == name].groupby("method")[["klom_mean", "klom_largest"]].mean().loc[methods]
+        y = np.arange(len(methods))
+        ax.hlines(y, part["klom_mean"], part["klom_largest"], color="0.7", linewidth=4)
+        ax.plot(part["klom_mean"], y, "o", label="mean")
+        ax.plot(part["klom_largest"], y, "x", color="black", label="largest")
+        retrained = frame.loc[frame["forget_set"] == name, "retrained_klom_mean"].mean()
+        ax.axvline(retrained, color=NEUTRAL, linestyle=":", linewidth=2, label="retrained, mean")
+        ax.set(xscale="log", xlabel="KLOM (nats)", title=name)
+        ax.set_yticks(y, methods)
+    np.atleast_1d(axes)[0].invert_yaxis()
+    np.atleast_1d(axes)[-1].legend(loc="center left", bbox_to_anchor=(1.01, 0.5))
+    return figure

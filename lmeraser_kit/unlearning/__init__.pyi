@@ -1,6 +1,8 @@
 from .base import BaseEraser as BaseEraser
 from .eraser import Eraser as Eraser
 from .lmeraser import LMEraser as LMEraser
+from .publishing import PublishedModel as PublishedModel
+from .publishing import publish as publish
 from .ridge_eraser import RidgeEraser as RidgeEraser
 from .state import ExactnessError as ExactnessError
 from .state import Receipt as Receipt
