@@ -37,6 +37,7 @@ from lmeraser_kit.evaluation import costs, distances, owner_costs, reconstructio
 from lmeraser_kit.ground import commitments, hashing, minibatches, names, samples
 from lmeraser_kit.learners import prompts, recipe, ridge
 from lmeraser_kit.partitions import hashed, hierarchical, hyperplanes
+from lmeraser_kit.store import schedules
 
 MODULES = [approximate, methods, ridge, hierarchical, datasets, distances, costs, pretraining, unlearning_task, prompts]
 MODULES += [
@@ -55,6 +56,7 @@ MODULES += [
     timm_models,
     reconstruction,
     private_head,
+    schedules,
 ]
 KIT = str(Path(lmeraser_kit.__file__).parent)
 
@@ -100,6 +102,8 @@ LOGITS = [
     [[INF, 0, 1], [0, 0, 1]],
 ]
 LOGITS += [[[-INF] * 3, [0, 0, 1]], [["a", "b", "c"]] * 2, [[True, False, False]] * 2, [[1.0], [1.0, 2.0]]]
+BY_CLUSTER = [None, 3, "x", [2, 3], {0: -1}, {0: 0.5}, {0: "x"}]
+REQUESTS = [None, 3, "x", [None], [(0, 1, {0: 1})], np.zeros(2)]
 NOT_SAMPLES = [None, "digits", np.zeros((2, 1, 4, 4), np.uint8), 3, []]
 PIXELS = [None, "x", np.zeros((2, 4, 4), np.uint8), np.zeros((2, 1, 4, 4)), np.zeros((2, 2, 4, 4), np.uint8)]
 LIMITS = [[1, 2], [1, 2, 3, 4], [-1, 0, 0], [0.5, 0, 0], ["1", 0, 0], "abc", "000", 3, [True, 0, 0], [10**6, 0, 0], {}]
@@ -235,6 +239,31 @@ TABLE = [
         for name in ("expected_request_cost", "expected_batch_cost", "expected_clusters_touched", "cost_factors")
     ),
     ("costs.expected_request_cost", "epochs", WHOLE, ""),
+    ("schedules.TimedRequest", "arrival", [w for w in NUMBER if w != -1], ""),
+    ("schedules.TimedRequest", "deadline", [*[w for w in NUMBER if w != -1], -5], ""),
+    ("schedules.TimedRequest", "leaving", BY_CLUSTER, ""),
+    *(
+        (f"schedules.{name}", argument, wrong, "TimedRequest" if argument == "requests" else "sizes|leave")
+        for name in ("at_latest", "schedule_cost", "least_cost", "cheapest", "waiting_curve", "at_once", "in_periods")
+        for argument, wrong in (("requests", REQUESTS), ("sizes", [*BY_CLUSTER, {}, {0: 1, 1: 0}]))
+        if not (name in ("at_once", "in_periods") and argument == "sizes")
+    ),
+    ("schedules.in_periods", "days", ABOVE_0, ""),
+    ("schedules.at_latest", "wait", [w for w in NUMBER if w != INF], ""),
+    ("schedules.at_latest", "along", SHARE, ""),
+    ("schedules.schedule_cost", "times", [None, "x", [1.0], [NAN, 1.0], [1.0, 0.5], [-1.0, 2.0]], "times"),
+    ("schedules.waiting_curve", "waits", [None, "x", [], [-1.0], [NAN]], "wait"),
+    ("schedules.expected_waiting_cost", "sizes", [*BY_CLUSTER, {}, {0: 0}], ""),
+    ("schedules.expected_waiting_cost", "rate", ABOVE_0, ""),
+    ("schedules.expected_waiting_cost", "wait", NUMBER, ""),
+    ("schedules.expected_waiting_cost", "shares", ["x", 3, [0.5], [NAN, 1.0]], ""),
+    ("schedules.stream_of_owners", "owners", [*UIDS[1:], ["a"]], "owner|cluster"),
+    ("schedules.stream_of_owners", "clusters", [None, "x", [0], [NAN, 1.0, 1.0]], ""),
+    ("schedules.stream_of_owners", "n_requests", [*FROM_0, 3], ""),
+    ("schedules.stream_of_owners", "days", ABOVE_0, ""),
+    ("schedules.stream_of_owners", "within", NUMBER, ""),
+    ("schedules.stream_of_owners", "bursts", FROM_0, ""),
+    ("schedules.stream_of_owners", "seed", SEED, ""),
     ("costs.expected_batch_cost", "epochs", WHOLE, ""),
     ("costs.expected_batch_cost", "n_requests", [*FROM_0, 15], ""),
     ("costs.expected_clusters_touched", "n_requests", NUMBER, ""),
@@ -597,6 +626,7 @@ def calls(backbone, split, private, tmp_path_factory):
     """Every public function by its name in the table, with right arguments."""
     few, keys = Samples(**six()), Samples(**six()).keys
     rng, root = np.random.default_rng(0), tmp_path_factory.mktemp("data")
+    timed = [schedules.TimedRequest(0.0, 5.0, {0: 1}), schedules.TimedRequest(1.0, 3.0, {0: 1, 1: 2})]
     features, logits, labels = rng.normal(size=(6, 2)), rng.normal(size=(2, 3)), [0, 1]
     parts = {name: dict.fromkeys(distances.PARTS, value) for name, value in (("logits", logits), ("labels", labels))}
     shares = dict.fromkeys(["UA", "RA", "TA", "MIA"], 0.5)
@@ -668,6 +698,32 @@ def calls(backbone, split, private, tmp_path_factory):
         "costs.expected_batch_cost": (costs.expected_batch_cost, {"sizes": [7, 1, 4, 2], "n_requests": 3}),
         "costs.expected_clusters_touched": (costs.expected_clusters_touched, {"sizes": [7, 1], "n_requests": 0.5}),
         "costs.slice_cost_share": (costs.slice_cost_share, {"slices": 3}),
+        "schedules.TimedRequest": (schedules.TimedRequest, {"arrival": 0.5, "deadline": 3.0, "leaving": {0: 1}}),
+        "schedules.at_once": (schedules.at_once, {"requests": timed}),
+        "schedules.in_periods": (schedules.in_periods, {"requests": timed, "days": 7.0}),
+        "schedules.at_latest": (
+            schedules.at_latest,
+            {"requests": timed, "sizes": {0: 5, 1: 4}, "wait": 9.0, "along": 0.5},
+        ),
+        "schedules.schedule_cost": (
+            schedules.schedule_cost,
+            {"requests": timed, "times": [1.0, 2.0], "sizes": {0: 5, 1: 4}},
+        ),
+        "schedules.least_cost": (schedules.least_cost, {"requests": timed, "sizes": {0: 5, 1: 4}}),
+        "schedules.cheapest": (schedules.cheapest, {"requests": timed, "sizes": {0: 5, 1: 4}}),
+        "schedules.waiting_curve": (
+            schedules.waiting_curve,
+            {"requests": timed, "sizes": {0: 5, 1: 4}, "waits": [0.0, 2.0]},
+        ),
+        "schedules.expected_waiting_cost": (
+            schedules.expected_waiting_cost,
+            {"sizes": {0: 5, 1: 4}, "rate": 2.0, "wait": 1.0, "shares": [0.5, 0.5]},
+        ),
+        "schedules.stream_of_owners": (
+            schedules.stream_of_owners,
+            {"owners": ["a", "a", "b"], "clusters": [0, 1, 1], "n_requests": 2, "days": 9.0, "within": 3.0}
+            | {"bursts": 1, "seed": 3},
+        ),
         "costs.poisson_stream": (costs.poisson_stream, {"uids": ["a", "b"], "rate": 1.0, "seed": 3}),
         "costs.in_windows": (costs.in_windows, {"stream": costs.poisson_stream("ab", 1.0, 3), "width": 2.0}),
         "costs.cost_factors": (costs.cost_factors, {"sizes": [7, 1]}),

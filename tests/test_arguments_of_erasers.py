@@ -234,6 +234,8 @@ def test_wrong_arguments_of_a_store_change_no_byte(backbone, private, split, tmp
         for wrong in values:
             changed = LMEraser(**eraser.get_params(deep=False) | {name: wrong})
             check(lambda _, c=changed: Store.create(tmp_path / "no", c, private[:12], split.public[:9]), wrong, "")
+    for wrong in FLAG:
+        check(lambda w: Store.create(tmp_path / "no", eraser, private[:12], tombstones=w), wrong, "tombstones")
     assert not (tmp_path / "no").exists()
     with Store.create(tmp_path / "store", eraser, private[:12]) as store:
         before = {path: path.read_bytes() for path in store.folder.rglob("*") if path.is_file()}
@@ -243,11 +245,18 @@ def test_wrong_arguments_of_a_store_change_no_byte(backbone, private, split, tmp
         for wrong in (*NOT_SAMPLES, SMALL, STRANGE, private[:1], private[:0]):
             check(store.add, wrong, "Samples|cannot join|outside the range|already|no sample")
             check(store.request_add, wrong, "Samples|cannot join|outside the range|already|no sample")
+        for wrong in FLAG:
+            check(lambda w: store.add(private[12:13], again=w), wrong, "again")
+            check(lambda w: store.report(tmp_path / "report", verify=w), wrong, "verify")
+        for wrong in [w for w in NUMBER if w is not None]:
+            check(store.plan, wrong, "rate")
+        for wrong in PATH:
+            check(store.report, wrong, "folder")
         assert before == {path: path.read_bytes() for path in store.folder.rglob("*") if path.is_file()}
     for name, values in (("device", DEVICE), ("n_jobs", JOBS), ("verbose", [3]), ("readonly", FLAG)):
         for wrong in values:
             check(lambda w, n=name: Store.open(tmp_path / "store", **{n: w}), wrong, name)
-    for name in ("repair", "finish"):
+    for name in ("repair", "finish", "forget_again"):
         for wrong in FLAG:
             check(lambda w, n=name: Store.open(tmp_path / "store", **{n: w}), wrong, name)
     with Store.open(tmp_path / "store", verbose=False) as store:  # nobody has left it locked

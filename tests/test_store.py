@@ -521,7 +521,7 @@ def test_a_root_tells_nothing_to_who_guesses(make_store, private):
 def test_verify_compares_with_the_last_certificate(make_store, monkeypatch):
     store = make_store()
     with monkeypatch.context() as patch:
-        patch.setattr("lmeraser_kit.store.store.leaves", lambda version: ["other"])
+        patch.setattr("lmeraser_kit.store.reading.leaves", lambda version: ["other"])
         with pytest.raises(ExactnessError, match="commits to other clusters"):
             store.verify(sorted(store.eraser.sizes())[:1])
     store.verify(sorted(store.eraser.sizes())[:1])

@@ -7,17 +7,24 @@ theirs that was held then is forgotten, also what a request before had asked to 
 from __future__ import annotations
 
 import json
+import warnings
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from datetime import datetime
 from pathlib import Path
 
 import numpy as np
 
+from lmeraser_kit import checks
 from lmeraser_kit.ground.commitments import commitment_of, fresh_nonce
+from lmeraser_kit.ground.html import some_of
 from lmeraser_kit.ground.names import named, owned_by, request
 from lmeraser_kit.ground.samples import Samples, concatenate
-from lmeraser_kit.store.files import pack_samples, read_file, unpack_samples, write_file
+from lmeraser_kit.store.files import DamagedError, pack_samples, read_file, unpack_samples, write_file
 from lmeraser_kit.store.ledger import Ledger
+from lmeraser_kit.store.recorded import Recorded
+from lmeraser_kit.store.times import Deadline, arrival_of, deadline_of, text_of
+from lmeraser_kit.store.tombstones import Tombstones
 from lmeraser_kit.unlearning.arguments import rectified
 from lmeraser_kit.unlearning.base import BaseEraser
 from lmeraser_kit.unlearning.state import State
@@ -52,46 +59,122 @@ class Requests:
         ledger: Where requests are recorded.
         empty: No samples, of the images' shape and number of classes.
         state: What is held now; None before the fit.
+        tombstones: Of who was forgotten; None for a store without.
+
+    Attributes:
+        held: Owners of who is held when all requests have been carried out, by uid.
+        uids: Whom each request names, by its number.
     """
 
-    def __init__(self, folder: Path, ledger: Ledger, empty: Samples, state: State | None):
-        self.folder, self.ledger = folder, ledger
-        asked = combined(folder, empty, ledger.pending())
+    def __init__(
+        self, folder: Path, ledger: Ledger, empty: Samples, state: State | None, tombstones: Tombstones | None = None
+    ):
+        self.folder, self.ledger, self.tombstones = folder, ledger, tombstones
+        pending = ledger.pending()
+        asked, self.uids = combined(folder, empty, pending), {one.id: _named_in(folder, one) for one in pending}
         leaving = set(asked.leaving)
         held = state.owners_by_uid() if state is not None else {}
         self.held = {uid: owner for uid, owner in held.items() if uid not in leaving} | _owners(asked.joining)
 
-    def forget(self, eraser: BaseEraser, uids: Iterable[str] | None, owner: str | Iterable[str] | None) -> dict:
+    def forget(
+        self,
+        eraser: BaseEraser,
+        uids: Iterable[str] | None,
+        owner: str | Iterable[str] | None,
+        deadline: Deadline | None,
+        arrived: datetime | None,
+    ) -> dict:
         """Record a request to forget; see `Store.request_forget`."""
         owners = request(uids, owner)
         uids = named(uids, self.held) if owner is None else owned_by(owners, self.held)
         if not uids:
             raise ValueError("no uid is named: who is to be forgotten?")
+        times = self._times(deadline, arrived)
         self._check_readable(eraser.state_, uids)
         salts = {name: fresh_nonce() for name in owners or uids}
         content = {"uids": uids, "kind": "owner" if owners else "uid", "salts": salts}
         staged = write_file(self.folder / "staged", "forget", json.dumps(content).encode(), ".json")
-        self.ledger.record("forget", len(uids), staged)
+        number = self.ledger.record("forget", len(uids), staged, **times)
+        self._bury(eraser.state_, uids)
+        self.uids[number] = set(uids)
         for uid in uids:
             del self.held[uid]
         return salts
 
-    def add(self, eraser: BaseEraser, samples: Samples) -> int:
+    def add(self, eraser: BaseEraser, samples: Samples, again: bool = False) -> int:
         """Record a request to add samples; see `Store.request_add`."""
-        return self._record("add", eraser.check_joining(samples, self.held))
+        return self._record("add", eraser.check_joining(samples, self.held), checks.flag("again", again))
 
-    def rectify(self, eraser: BaseEraser, samples: Samples) -> int:
+    def rectify(self, eraser: BaseEraser, samples: Samples, deadline: Deadline | None, arrived: datetime | None) -> int:
         """Record a request to rectify samples; see `Store.request_rectify`."""
+        times = self._times(deadline, arrived)
         right = eraser.check_joining(rectified(samples, self.held), {})
         self._check_readable(eraser.state_, right.uids.tolist())
-        return self._record("rectify", right)
+        return self._record("rectify", right, **times)
 
-    def _record(self, action: str, samples: Samples) -> int:
+    def with_earlier(self, numbers: Iterable[int]) -> set[int]:
+        """Requests by number, and those before them that name the same samples: these have to go first."""
+        chosen, names = set(numbers), set[str]()
+        for number in sorted(self.uids, reverse=True):
+            if number in chosen or self.uids[number] & names:
+                chosen.add(number)
+                names |= self.uids[number]
+        return chosen
+
+    def done(self, numbers: Iterable[int]) -> None:
+        """Take requests off that have been carried out; who is held in the end stays the same."""
+        for number in numbers:
+            self.uids.pop(number, None)
+
+    def catch_up(self, state: State | None) -> None:
+        """Write the tombstones of recorded requests that a crash has kept from being written."""
+        for one in self.ledger.pending() if self.tombstones is not None and state is not None else ():
+            if one.action == "forget":
+                self._bury(state, list(self.uids[one.id]))
+            elif one.again:
+                self.tombstones.lift(unpack_samples(read_file(self.folder / "staged" / one.staged))[0])
+
+    def _times(self, deadline: Deadline | None, arrived: datetime | None) -> dict[str, str | None]:
+        """Arrival and deadline of a request, as text. Raises ValueError, and StoreError if the clock was set back."""
+        now = self.ledger.now()
+        came = arrival_of(arrived, now)
+        due = None if deadline is None else text_of(deadline_of(deadline, came, now))
+        return {"arrived": text_of(came), "deadline": due}
+
+    def _record(self, action: str, samples: Samples, again: bool = False, **times: str | None) -> int:
         if not len(samples):
             raise ValueError(f"there is no sample to {action}")
-        number = self.ledger.record(action, len(samples), stage_samples(self.folder, samples))
+        back = [] if self.tombstones is None else self.tombstones.forgotten(samples, names=action == "add")
+        if back and not again:
+            advice = "store.add(samples, again=True) adds them all the same, and that is recorded"
+            advice = advice if action == "add" else "forget the sample, and add it again so"
+            who = some_of(map(repr, back), len(back))
+            raise ValueError(f"{len(back)} of the samples were forgotten here, by name or by image: {who}; {advice}")
+        staged = stage_samples(self.folder, samples)
+        number = self.ledger.record(action, len(samples), staged, again=bool(back), **times)
+        if back:
+            self.tombstones.lift(samples)
+        self.uids[number] = set(samples.uids.tolist())
         self.held |= _owners(samples)
         return number
+
+    def _bury(self, state: State, uids: list[str]) -> None:
+        """Make the tombstones of samples that are to leave, of each image that they have or were to have."""
+        if self.tombstones is None:
+            return
+        leaving, images = set(uids), list[np.ndarray]()
+        parts = [state.members[k] for k in sorted(set(state.find(uids).values()))]
+        joining = [
+            one for one in self.ledger.pending() if one.action != "forget" and self.uids.get(one.id, set()) & leaving
+        ]
+        parts += [unpack_samples(read_file(self.folder / "staged" / one.staged))[0] for one in joining]
+        for part in parts:
+            rows = np.flatnonzero([uid in leaving for uid in part.uids.tolist()])
+            try:
+                images += list(part.images[rows])
+            except DamagedError as error:
+                warnings.warn(f"{error}; their tombstones are of uids alone", stacklevel=4)
+        self.tombstones.bury(uids, images)
 
     def _check_readable(self, state: State, uids: list[str]) -> None:
         """Raises DamagedError if images cannot be read of who shares a cluster with samples that are to leave.
@@ -110,16 +193,17 @@ def stage_samples(folder: Path, samples: Samples) -> str:
     return write_file(folder / "staged", "add", pack_samples(samples, images=np.asarray(samples.images), nonce=nonce))
 
 
-def combined(folder: Path, empty: Samples, pending: Iterable[tuple[int, str, str]]) -> Asked:
+def combined(folder: Path, empty: Samples, pending: Iterable[Recorded]) -> Asked:
     """What requests ask for when they are taken together, in their order.
 
     Args:
         folder: The store's.
         empty: No samples, of the images' shape and number of classes.
-        pending: (number, action, staged file) of each request, in order.
+        pending: The requests, in order.
     """
     asked, parts, joined, replaced = Asked(empty), list[Samples](), dict[str, int](), set[str]()
-    for _, action, staged in pending:
+    for one in pending:
+        action, staged = one.action, one.staged
         if action == "forget":
             content = json.loads(read_file(folder / "staged" / staged))
             salts, by_uid = content["salts"], content["kind"] == "uid"
@@ -139,6 +223,15 @@ def combined(folder: Path, empty: Samples, pending: Iterable[tuple[int, str, str
     asked.joining = concatenate([empty, *stay])
     asked.n_rectified = len(replaced & set(asked.leaving) & joined.keys())
     return asked
+
+
+def _named_in(folder: Path, one: Recorded) -> set[str]:
+    """The uids that a recorded request names."""
+    if one.action == "forget":
+        return set(json.loads(read_file(folder / "staged" / one.staged))["uids"])
+    if one.action == "repair":
+        return set()
+    return set(unpack_samples(read_file(folder / "staged" / one.staged))[0].uids.tolist())
 
 
 def _owners(samples: Samples) -> dict[str, str]:

@@ -25,6 +25,9 @@ class Certificate(Work):
     Attributes:
         id: Its number, from 1.
         requests: Numbers of the requests that it has carried out.
+        arrivals: When each of these arrived: UTC, as text.
+        deadlines: By when each had to be carried out; None for at once.
+        finished: When it was.
         n_forgotten: How many samples that were held have left.
         n_added: How many samples have joined; who came and went in one transaction counts in neither.
         n_rectified: How many samples are held before and after it, and were rectified.
@@ -44,6 +47,9 @@ class Certificate(Work):
 
     id: int
     requests: list[int]
+    arrivals: list[str]
+    deadlines: list[str | None]
+    finished: str
     n_forgotten: int
     n_added: int
     n_rectified: int
@@ -62,8 +68,6 @@ class Certificate(Work):
         """What the ledger keeps: everything but the salts, as JSON."""
         content = asdict(self)
         del content["salts"], content["owner_salts"]
-        if not self.summed:  # so that a certificate has one hash, also one that was written before there was this field
-            del content["summed"]
         return json.dumps(content, sort_keys=True)
 
     @classmethod
@@ -72,6 +76,12 @@ class Certificate(Work):
         content = json.loads(record)
         content["clusters_tuned"] = {int(k): n for k, n in content["clusters_tuned"].items()}
         return cls(**content)
+
+    @property
+    def missed(self) -> list[int]:
+        """Numbers of the requests that it has carried out after their deadlines."""
+        pairs = zip(self.requests, self.deadlines, strict=True)
+        return [number for number, deadline in pairs if deadline is not None and deadline < self.finished]
 
     @property
     def hash(self) -> str:
@@ -83,7 +93,8 @@ class Certificate(Work):
         what = "sums changed, rows written in buckets" if self.summed else "clusters learnt again"
         held = f"{self.n_forgotten} forgotten, {self.n_added} added, {self.n_samples} samples held"
         took = f"{self.sample_gradients} sample gradients, {self.seconds:.2f} s, exact: {self.exact}"
-        return f"certificate {self.id}: {held}; {what}: {written}; {took}\nroot {self.root_after}"
+        late = f"; after the deadline: request {', '.join(map(str, self.missed))}" if self.missed else ""
+        return f"certificate {self.id}: {held}; {what}: {written}; {took}{late}\nroot {self.root_after}"
 
     def concerns(self, name: str, salt: str) -> bool:
         """Whether a sample, by its uid, or an owner was forgotten in this transaction, for who knows the salt."""

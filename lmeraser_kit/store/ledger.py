@@ -16,23 +16,16 @@ import hashlib
 import os
 import sqlite3
 import time
-from collections.abc import Iterator
-from dataclasses import replace
+from collections.abc import Iterable, Iterator
+from dataclasses import fields, replace
+from datetime import datetime
 from pathlib import Path
 
 from lmeraser_kit.ground.hashing import digest
 from lmeraser_kit.store.certificate import Certificate
 from lmeraser_kit.store.files import DamagedError, StoreError, flush_folder, replace_file
-
-TABLES = """
-CREATE TABLE facts (name TEXT PRIMARY KEY, value TEXT NOT NULL);
-CREATE TABLE certificates (id INTEGER PRIMARY KEY, record TEXT NOT NULL);
-CREATE TABLE requests (
-    id INTEGER PRIMARY KEY, action TEXT NOT NULL, n INTEGER NOT NULL, recorded TEXT NOT NULL,
-    staged TEXT, -- the file that says what is asked for; none when it has been done
-    certificate INTEGER REFERENCES certificates
-);
-"""
+from lmeraser_kit.store.recorded import RECORD, TABLES, Recorded
+from lmeraser_kit.store.times import SLACK, clock, moment_of, text_of
 
 
 class Ledger:
@@ -99,24 +92,50 @@ class Ledger:
         with contextlib.closing(sqlite3.connect(partial)) as database:
             database.executescript(TABLES)
             database.executemany("INSERT INTO facts VALUES (?, ?)", facts.items())
-            row = ("fit", n, _now(), staged)
-            database.execute("INSERT INTO requests (action, n, recorded, staged) VALUES (?, ?, ?, ?)", row)
+            now = text_of(clock())
+            database.execute(RECORD, ("fit", n, now, now, None, False, staged))
             database.commit()
         os.replace(partial, folder / "ledger.sqlite")
         flush_folder(folder)
 
-    def record(self, action: str, n: int, staged: str) -> int:
+    def record(
+        self, action: str, n: int, staged: str, arrived: str = "", deadline: str | None = None, again: bool = False
+    ) -> int:
         """Record a request; when this returns it will be carried out, whatever happens. Returns its number."""
+        now = text_of(self.now())
         with self._change() as database:
-            row = (action, n, _now(), staged)
-            done = database.execute("INSERT INTO requests (action, n, recorded, staged) VALUES (?, ?, ?, ?)", row)
+            done = database.execute(RECORD, (action, n, arrived or now, now, deadline, again, staged))
         self.seal()
         return done.lastrowid
 
-    def pending(self) -> list[tuple[int, str, str]]:
-        """Requests that have not been carried out: (number, action, staged file), in order."""
-        sql = "SELECT id, action, staged FROM requests WHERE certificate IS NULL ORDER BY id"
-        return self._database.execute(sql).fetchall()
+    def now(self) -> datetime:
+        """The time now. Raises StoreError if the clock has been set back to before what is recorded."""
+        now, last = clock(), self._last_time()
+        if now < moment_of(last) - SLACK:
+            raise StoreError(
+                f"the clock says {text_of(now)}, and a request or certificate of this store is of {last}: set the "
+                "clock right. Nothing has been recorded; what was recorded before will be carried out"
+            )
+        return max(now, moment_of(last))
+
+    def finished(self) -> str:
+        """The time of a certificate: now, or the last time recorded if the clock has been set back since."""
+        return max(text_of(clock()), self._last_time())
+
+    def _last_time(self) -> str:
+        (last,) = self._database.execute("SELECT MAX(recorded) FROM requests").fetchone()
+        return max(last, self.last.finished if self.last is not None else "")
+
+    def begin(self, requests: Iterable[Recorded]) -> None:
+        """Note which requests that could wait are being carried out: after a crash it goes on with these."""
+        if rows := [(one.id,) for one in requests if one.deadline and not one.begun]:
+            with self._change() as database:
+                database.executemany("UPDATE requests SET begun = 1 WHERE id = ?", rows)
+            self.seal()
+
+    def pending(self) -> list[Recorded]:
+        """Requests that have not been carried out, in order."""
+        return self._rows("WHERE certificate IS NULL")
 
     def commit(self, certificate: Certificate, version: str) -> None:
         """The one step that makes a new version the present one, and its requests done."""
@@ -133,11 +152,14 @@ class Ledger:
         rows = self._database.execute("SELECT record FROM certificates ORDER BY id")
         return [Certificate.read(record) for (record,) in rows]
 
-    def requests(self) -> list[dict]:
-        """All requests, in order: number, action, samples named, when recorded, the certificate's number or None."""
-        columns = ("id", "action", "n", "recorded", "certificate")
-        rows = self._database.execute(f"SELECT {', '.join(columns)} FROM requests ORDER BY id")
-        return [dict(zip(columns, row, strict=True)) for row in rows]
+    def requests(self) -> list[Recorded]:
+        """All requests, in order."""
+        return self._rows("")
+
+    def _rows(self, where: str) -> list[Recorded]:
+        columns = [one.name for one in fields(Recorded)]
+        rows = self._database.execute(f"SELECT {', '.join(columns)} FROM requests {where} ORDER BY id")
+        return [Recorded(**dict(zip(columns, row, strict=True))) for row in rows]
 
     def check(self) -> None:
         """Are the ledger's bytes those that were sealed? And the certificates those of a chain? Raises DamagedError."""
@@ -232,10 +254,6 @@ def lock(folder: Path):
             "Store.open(..., readonly=True)"
         ) from error
     return file
-
-
-def _now() -> str:
-    return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
 
 
 def _hash_of(path: Path) -> str:

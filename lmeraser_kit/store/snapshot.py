@@ -35,6 +35,7 @@ from lmeraser_kit.store.files import (
     write_samples,
 )
 from lmeraser_kit.store.parts import noted
+from lmeraser_kit.store.recorded import Recorded
 from lmeraser_kit.unlearning.base import BaseEraser
 from lmeraser_kit.unlearning.rebuild import Successor
 from lmeraser_kit.unlearning.state import State
@@ -96,7 +97,8 @@ class StoreFolder:
     def certify(
         self,
         last: Certificate | None,
-        pending: list[tuple[int, str, str]],
+        done: list[Recorded],
+        finished: str,
         asked: Asked,
         successor: Successor,
         version: dict,
@@ -105,7 +107,10 @@ class StoreFolder:
         """The certificate of the transaction that makes `version` the present one."""
         return Certificate(
             id=1 if last is None else last.id + 1,
-            requests=[number for number, _, _ in pending],
+            requests=[one.id for one in done],
+            arrivals=[one.arrived for one in done],
+            deadlines=[one.deadline for one in done],
+            finished=finished,
             n_forgotten=len(asked.leaving) - asked.n_rectified,
             n_added=len(asked.joining) - asked.n_rectified,
             n_rectified=asked.n_rectified,
