@@ -282,4 +282,4 @@ raise SystemExit(reproduce.main(["tiny", "--name", "x"]))
     finally:
         signal.signal(signal.SIGINT, ignore)
     assert done.returncode == 130, done.stderr
-    assert "Stopped: 1 of 14 runs are done, and stay done; the same command goes on with the rest." in done.stdout
+    assert "Stopped: 1 of 15 runs are done, and stay done; the same command goes on with the rest." in done.stdout

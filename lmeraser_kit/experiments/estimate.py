@@ -50,6 +50,7 @@ CACHED = (
     "13_owners",
     "14_reconstruction",
     "15_closure",
+    "17_waiting",
 )  # features are kept for the next run of the same kind
 HEAD_SECONDS = 5e-4  # a head of all stages' features: fit, score and requests, for each private sample and setting
 USUAL = range(5)  # exact methods of 08_attacks, and about as many of 07_peers, if none is named
@@ -146,7 +147,7 @@ def passes(notebook: str, run: dict, public: int, private: int, test: int) -> tu
     if notebook == "11_rates":
         settings = 2 + len(run["rates"]) + len(run["head_rates"])
         return settings * len(run["sizes"]) * public / 3, (settings - 1) * sum(run["sizes"]) * run["epochs"]
-    if notebook in ("14_reconstruction", "16_klom"):
+    if notebook in ("14_reconstruction", "16_klom", "17_waiting"):
         return 2 * look, 0
     return 2 * look, fit
 
@@ -167,6 +168,8 @@ def head_fits(notebook: str, run: dict) -> float:
     exact = len(run.get("exact_methods") or USUAL)
     if notebook == "07_peers" and run["prompt"] == "none":
         return 3 * exact + 2 * (1 + len(run["strengths"])) * len(run["approximate_methods"] or APPROXIMATE)
+    if notebook == "17_waiting":
+        return 3
     if notebook == "14_reconstruction":  # two versions a deletion; shards' heads take a fit each
         return run["n_deletions"] * (2 * len(run["epsilons"]) + 4)
     if notebook == "16_klom":  # three forget sets

@@ -26,6 +26,7 @@ from .speed import owner_requests as owner_requests
 from .speed import prompt_rates as prompt_rates
 from .speed import rates as rates
 from .speed import routing as routing
+from .speed import waiting as waiting
 from .theme import METHOD_STYLES as METHOD_STYLES
 from .theme import NEUTRAL as NEUTRAL
 from .theme import accuracy_bars as accuracy_bars

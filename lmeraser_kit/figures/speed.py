@@ -77,6 +77,28 @@ def owner_requests(frame: pd.DataFrame) -> Figure:
     return figure
 
 
+def waiting(frame: pd.DataFrame) -> Figure:
+    """What a request costs against how long people wait: a panel for each kind of request.
+
+    Args:
+        frame: Columns requests (their kind), schedule, mean_wait (days), samples_each, least_each (samples learnt again
+            for each request, and at least); a row a schedule, those named `at most ...` in order of their waits.
+    """
+    kinds = list(dict.fromkeys(frame["requests"]))
+    figure, axes = plt.subplots(1, len(kinds), figsize=(6.5 * len(kinds), 5.5), squeeze=False, layout="constrained")
+    for ax, kind in zip(axes[0], kinds, strict=True):
+        part = frame[frame["requests"] == kind]
+        ours = part[part["schedule"].str.startswith("at most") | (part["schedule"] == "each at once")]
+        periods = part[part["schedule"].str.startswith("every")]
+        ax.plot(ours["mean_wait"], ours["samples_each"], "o-", markersize=9, linewidth=3, label="with the plan")
+        ax.plot(periods["mean_wait"], periods["samples_each"], "s", color=NEUTRAL, markersize=9, label="in periods")
+        ax.axhline(part["least_each"].iloc[0], color="black", linestyle="--", linewidth=2, label="no schedule is below")
+        ax.set(xlabel="mean wait (days)", ylabel="samples learnt again\nfor each request", title=kind)
+        ax.set_ylim(bottom=0)
+    axes[0][-1].legend(loc="best")
+    return figure
+
+
 def routing(frame: pd.DataFrame) -> Figure:
     """Seconds of routing against the number of samples. `frame`: columns samples, clusters, seconds."""
     figure, ax = plt.subplots(figsize=(9, 5.5))
