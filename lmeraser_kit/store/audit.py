@@ -29,8 +29,8 @@ STYLE = """
 body { font: 16px/1.5 system-ui, sans-serif; max-width: 75rem; margin: 2rem auto; padding: 0 1rem; }
 .table { overflow-x: auto; }
 table { border-collapse: collapse; font-variant-numeric: tabular-nums; }
-th, td { padding: .25rem .75rem; text-align: left; border-bottom: 1px solid #8888; vertical-align: top; }
-code { overflow-wrap: anywhere; }
+th, td { padding: .25rem .5rem; text-align: left; border-bottom: 1px solid #8888; white-space: nowrap; }
+code { white-space: normal; overflow-wrap: anywhere; }
 .late { font-weight: bold; text-decoration: underline; }
 """
 
@@ -99,8 +99,8 @@ def page(report: dict, hashed: str) -> str:
         "made": report["made"],
         "samples held": f"{report['samples_held']:,}",
         "deadlines kept": deadlines["kept"],
-        "deadlines missed": _list(deadlines["missed"]),
-        "requests waiting": f"{deadlines['waiting']}; their deadline has passed: {_list(deadlines['overdue'])}",
+        "deadlines missed": f"{len(deadlines['missed'])}; requests: {_list(deadlines['missed'])}",
+        "requests waiting": f"{deadlines['waiting']}; of these, past their deadline: {_list(deadlines['overdue'])}",
         "learned again since the fit": f"{costs['samples_learned_again']:,} samples, {costs['seconds']:.1f} s",
         "verified": "not for this report" if verified is None else f"state {verified['state_hash']}",
         "tombstones": "not kept" if stones is None else f"{stones['kept']}, without a key {stones['without_a_key']}",
@@ -131,9 +131,8 @@ nothing else of it). Who was given a certificate adds <code>--hash</code>; who w
 
 
 def _verdict(deadlines: dict) -> str:
-    late = len(deadlines["missed"]) + len(deadlines["overdue"])
-    if late:
-        return f"{late} deadlines were missed: requests {_list(deadlines['missed'] + deadlines['overdue'])}."
+    if late := deadlines["missed"] + deadlines["overdue"]:
+        return f"Deadlines missed: {len(late)} (requests: {_list(late)}); kept: {deadlines['kept']}."
     return f"All {deadlines['kept']} deadlines of requests carried out were kept; {deadlines['waiting']} wait."
 
 
@@ -154,5 +153,5 @@ def _row(one: dict) -> dict:
         "learned again": sum(record["clusters_tuned"].values()),
         "seconds": f"{record['seconds']:.2f}",
         "exact": record["exact"],
-        "hash": one["hash"],
+        "hash begins": one["hash"][:12],
     }

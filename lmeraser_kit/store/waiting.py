@@ -48,6 +48,12 @@ class Batch:
     samples: int
     seconds: float
 
+    def shown(self) -> dict:
+        """A row of a table: times as text, numbers of requests, and how many clusters."""
+        times = {"start": text_of(self.start), "deadline": text_of(self.deadline) if self.deadline else "at once"}
+        listed = {"requests": some_of(map(str, self.requests), len(self.requests)), "clusters": len(self.clusters)}
+        return times | listed | {"samples": self.samples, "seconds": round(self.seconds, 1)}
+
 
 @dataclass(frozen=True)
 class Plan:
@@ -76,7 +82,7 @@ class Plan:
 
     def frame(self) -> pd.DataFrame:
         """A row for each batch."""
-        rows = [{**vars(one), "requests": len(one.requests), "clusters": len(one.clusters)} for one in self.batches]
+        rows = [one.shown() for one in self.batches]
         return pd.DataFrame(rows, columns=list(Batch.__dataclass_fields__))
 
     def warn_if_late(self) -> None:
