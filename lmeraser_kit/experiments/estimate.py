@@ -172,8 +172,8 @@ def head_fits(notebook: str, run: dict) -> float:
         return 3
     if notebook == "14_reconstruction":  # two versions a deletion; shards' heads take a fit each
         return run["n_deletions"] * (2 * len(run["epsilons"]) + 4)
-    if notebook == "16_klom":  # three forget sets
-        return 6 * (exact + 2 * len(run["approximate_methods"])) * run["n_shadows"]
+    if notebook == "16_klom":  # five forget sets
+        return 10 * (exact + 2 * len(run["approximate_methods"])) * run["n_shadows"]
     return 2 * exact * run["n_shadows"] if notebook == "08_attacks" else 0  # half of the samples, four times
 
 

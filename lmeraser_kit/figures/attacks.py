@@ -154,8 +154,13 @@ def klom(frame: pd.DataFrame) -> Figure:
     """
     sets = list(dict.fromkeys(frame["forget_set"]))
     methods = list(dict.fromkeys(frame["method"]))
-    figure, axes = plt.subplots(1, len(sets), figsize=(5 * len(sets) + 2, 0.6 * len(methods) + 2), sharey=True)
-    for ax, name in zip(np.atleast_1d(axes), sets, strict=True):
+    columns = min(3, len(sets))
+    rows = -(-len(sets) // columns)
+    size = (5 * columns + 2, rows * (0.6 * len(methods) + 2))
+    figure, axes = plt.subplots(rows, columns, figsize=size, sharey=True, squeeze=False, layout="constrained")
+    for ax in axes.ravel()[len(sets) :]:
+        ax.set_axis_off()
+    for ax, name in zip(axes.ravel(), sets, strict=False):
         part = frame[frame["forget_set"] == name].groupby("method")[["klom_mean", "klom_largest"]].mean().loc[methods]
         y = np.arange(len(methods))
         ax.hlines(y, part["klom_mean"], part["klom_largest"], color="0.7", linewidth=4)
@@ -165,6 +170,6 @@ def klom(frame: pd.DataFrame) -> Figure:
         ax.axvline(retrained, color=NEUTRAL, linestyle=":", linewidth=2, label="retrained, mean")
         ax.set(xscale="log", xlabel="KLOM (nats)", title=name)
         ax.set_yticks(y, methods)
-    np.atleast_1d(axes)[0].invert_yaxis()
-    np.atleast_1d(axes)[-1].legend(loc="center left", bbox_to_anchor=(1.01, 0.5))
+    axes[0, 0].invert_yaxis()
+    figure.legend(*axes[0, 0].get_legend_handles_labels(), loc="outside right center")
     return figure
