@@ -9,6 +9,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
+from matplotlib.ticker import LogLocator, NullLocator
 from sklearn.metrics import roc_curve
 
 from lmeraser_kit.figures.theme import METHOD_STYLES, NEUTRAL
@@ -157,7 +158,7 @@ def klom(frame: pd.DataFrame) -> Figure:
     columns = min(3, len(sets))
     rows = -(-len(sets) // columns)
     size = (5 * columns + 2, rows * (0.6 * len(methods) + 2))
-    figure, axes = plt.subplots(rows, columns, figsize=size, sharey=True, squeeze=False, layout="constrained")
+    figure, axes = plt.subplots(rows, columns, figsize=size, sharex=True, sharey=True, squeeze=False, layout="constrained")
     for ax in axes.ravel()[len(sets) :]:
         ax.set_axis_off()
     for ax, name in zip(axes.ravel(), sets, strict=False):
@@ -169,6 +170,10 @@ def klom(frame: pd.DataFrame) -> Figure:
         retrained = frame.loc[frame["forget_set"] == name, "retrained_klom_mean"].mean()
         ax.axvline(retrained, color=NEUTRAL, linestyle=":", linewidth=2, label="retrained, mean")
         ax.set(xscale="log", xlabel="KLOM (nats)", title=name)
+        ax.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+        ax.xaxis.set_minor_locator(NullLocator())
+        ax.xaxis.set_major_formatter("{x:g}")
+        ax.tick_params(labelbottom=True)
         ax.set_yticks(y, methods)
     axes[0, 0].invert_yaxis()
     figure.legend(*axes[0, 0].get_legend_handles_labels(), loc="outside right center")
