@@ -1,13 +1,15 @@
 """Kill a store at random points, open it again, and look: `python tests/kill.py --points 240` (`make kill-test`).
 
-A fit, a forget and an add are killed by SIGKILL: half of them before a random line of the code that writes (every line
-between two system calls is such a point), half after a random time. Every third time the process that opens the store
-again is killed as well. Then it is opened once more, and it must hold that
+A fit, a forget, an add, and a batch of two requests with deadlines, one of them of an owner, are killed by SIGKILL: half
+of them before a random line of the code that writes (every line between two system calls is such a point), half after
+a random time. Every third time the process that opens the store again is killed as well. Then it is opened once more,
+and it must hold that
 
 - what was acknowledged (the call had returned) or recorded (it is in the ledger) has been done;
 - what was not recorded has left nothing behind;
 - the state is, bit for bit, that of a fresh fit;
-- every file is as it was written, and none is there that the store does not name.
+- every file is as it was written, and none is there that the store does not name;
+- who was to be forgotten, by what is recorded, has a tombstone, and nobody else.
 """
 
 import argparse
@@ -28,6 +30,7 @@ from tqdm import tqdm
 from lmeraser_kit import Backbone, HierarchicalClusters, LMEraser, Recipe, Store, load_dataset
 from lmeraser_kit.store import files
 from lmeraser_kit.store.files import FOLDERS, StoreError
+from lmeraser_kit.store.tombstones import Tombstones, beside
 
 WRITERS = str(Path(files.__file__).parent)  # the store's folder
 TINY = {"img_size": 16, "embed_dim": 32, "depth": 2, "num_heads": 2}
@@ -78,13 +81,14 @@ def in_child(task, die_at=None, die_after=None):
 
 
 class Trials:
-    """The three requests, what is expected of them, and a store to start from."""
+    """The requests, what is expected of them, and a store to start from."""
 
     def __init__(self, folder, seed):
         self.folder, self.rng = Path(folder), np.random.default_rng(seed)
         split = load_dataset("digits", seed=0)
         backbone = Backbone.train(split.public, epochs=2, seed=0, **TINY)
         private, public = split.private[:60], split.public[:120]
+        private = private.with_owners(["anna"] * 5 + private.uids[5:].tolist())
         self.leaving, newcomers = private.uids[[3, 17, 40]], split.private[60:66]
 
         def eraser():
@@ -95,12 +99,16 @@ class Trials:
 
         before = fitted(private)
         self.start = self.folder / "start"
-        Store.create(self.start, eraser(), private, public).close()
+        Store.create(self.start, eraser(), private, public, tombstones=True).close()
         self.tasks = {
-            "fit": (lambda at: Store.create(at, eraser(), private, public).close(), None, before),
+            "fit": (lambda at: Store.create(at, eraser(), private, public, tombstones=True).close(), None, before),
             "forget": (self.request("forget", self.leaving), before, fitted(private.without(self.leaving))),
             "add": (self.request("add", newcomers), before, fitted(private + newcomers)),
         }
+        anna, others = private.uids[:5], private.uids[[30, 50]]
+        gone = [private.uids[:0], anna, np.concatenate([anna, others])]
+        self.batch = [(fitted(private.without(uids)), uids.tolist()) for uids in gone]  # by how many are recorded
+        self.tasks["batch"] = (self.wait(others), before, self.batch[-1][0])
         self.lines, self.seconds = {}, {}
         for name, (task, _, _) in self.tasks.items():
             at = self.copy(name)
@@ -114,23 +122,34 @@ class Trials:
 
         return task
 
+    @staticmethod
+    def wait(others):
+        def task(at):
+            with Store.open(at, verbose=False) as store:
+                store.request_forget(owner="anna", deadline=10)
+                store.request_forget(others, deadline=20)
+                store.run(within=15)
+
+        return task
+
     def copy(self, name):
         at = self.folder / "trial"
-        shutil.rmtree(at, ignore_errors=True)
-        if name != "fit":
-            shutil.copytree(self.start, at)
+        for mine, start in ((at, self.start), (beside(at), beside(self.start))):
+            shutil.rmtree(mine, ignore_errors=True)
+            if name != "fit":
+                shutil.copytree(start, mine)
         return at
 
     def trial(self, i):
         """One kill, perhaps a second one, and what is there after it. Returns what happened, for the summary."""
-        name = ("fit", "forget", "add")[i % 3]
+        name = ("fit", "forget", "add", "batch")[i % 4]
         task, before, after = self.tasks[name]
         at = self.copy(name)
         point = {"die_at": int(self.rng.integers(1, self.lines[name] + 1))}
-        if i % 2:
+        if i // 4 % 2:
             point = {"die_after": self.rng.uniform(0, self.seconds[name])}
         acknowledged, killed, _, _ = in_child(lambda: task(at), **point)
-        if i % 9 < 3:
+        if i % 12 < 4:
             in_child(lambda: self.reopen(at), die_at=int(self.rng.integers(1, self.lines["forget"])))
         try:
             store = Store.open(at, verbose=False)
@@ -140,14 +159,21 @@ class Trials:
             store = Store.open(at, verbose=False)
             recorded = False
         else:
-            recorded = name == "fit" or store.requests()[-1]["action"] == name
+            recorded = name == "fit" or store.requests()[-1]["action"] == {"batch": "forget"}.get(name, name)
         with store:
             store.check()
+            if name == "batch":  # what has time, and was not begun, waits
+                store.run()
             found = store.eraser.state_hash()
             expected = after if name == "fit" or recorded else before
+            gone = self.leaving.tolist() if name == "forget" and recorded else []
+            if name == "batch":
+                expected, gone = self.batch[len(store.requests()) - 1]
             assert found == expected, (name, point, "recorded" if recorded else "not recorded")
             assert recorded or not acknowledged, (name, point, "acknowledged and lost")
             assert all(row["certificate"] for row in store.requests())
+        stones = Tombstones(beside(at))
+        assert stones.forgotten_names(gone) == gone and len(stones) == 2 * len(gone), (name, point, "tombstones")
         there = {path.name for path in at.iterdir()}
         assert there == {"ledger.sqlite", "ledger.seal", "lock", *FOLDERS}, (name, point, there)
         assert not list((at / "staged").iterdir()) and not list(at.rglob("*.partial"))
@@ -161,7 +187,7 @@ class Trials:
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--points", type=int, default=240, help="how many kills, over the three requests")
+    parser.add_argument("--points", type=int, default=240, help="how many kills, over all kinds of requests")
     parser.add_argument("--seed", type=int, default=None, help="of the random points; by default another every time")
     options = parser.parse_args()
     torch.set_num_threads(1)  # threads do not survive a fork
@@ -176,7 +202,7 @@ def main():
             i += 1
             if i % 24 == 0:
                 print(f"{sum(killed for _, killed, _, _ in outcomes)} of {options.points} killed, all well", flush=True)
-    for name in ("fit", "forget", "add"):
+    for name in ("fit", "forget", "add", "batch"):
         mine = [outcome for outcome in outcomes if outcome[0] == name and outcome[1]]
         print(f"{name}: {len(mine)} killed; {sum(o[3] for o in mine)} had been recorded and were carried out")
     print(f"{sum(killed for _, killed, _, _ in outcomes)} kills, nothing lost, nothing left behind")

@@ -158,7 +158,9 @@ def klom(frame: pd.DataFrame) -> Figure:
     columns = min(3, len(sets))
     rows = -(-len(sets) // columns)
     size = (5 * columns + 2, rows * (0.6 * len(methods) + 2))
-    figure, axes = plt.subplots(rows, columns, figsize=size, sharex=True, sharey=True, squeeze=False, layout="constrained")
+    figure, axes = plt.subplots(
+        rows, columns, figsize=size, sharex=True, sharey=True, squeeze=False, layout="constrained"
+    )
     for ax in axes.ravel()[len(sets) :]:
         ax.set_axis_off()
     for ax, name in zip(axes.ravel(), sets, strict=False):
