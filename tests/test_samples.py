@@ -169,5 +169,5 @@ def test_a_files_name_without_its_folder_is_told_what_it_may_be(private):
     samples = Samples(private.images[:2], private.labels[:2], ["pets-cat/tom.jpg", "pets-dog/rex.jpg"], 10)
     with pytest.raises(ValueError, match=r"unknown uid 'tom\.jpg'.*Did you mean 'pets-cat/tom\.jpg'\?"):
         samples.without("tom.jpg")
-    with pytest.raises(ValueError, match=r"no list of forgotten uids is kept\)$"):
+    with pytest.raises(ValueError, match=r"recorded request forgets it$"):
         samples.without("om.jpg")

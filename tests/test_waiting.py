@@ -45,8 +45,8 @@ def clock(monkeypatch):
 
 @pytest.fixture
 def store(make_eraser, private, split, tmp_path, clock):
-    """A store of 60 samples in 6 shards, heads alone."""
-    eraser = make_eraser(HashClusters(6), recipe={"epochs": 1, "prompt": "none"})
+    """A store of 60 samples in 12 shards: numbers of two digits, heads alone."""
+    eraser = make_eraser(HashClusters(12), recipe={"epochs": 1, "prompt": "none"})
     with Store.create(tmp_path / "store", eraser, private[:60], split.public[:60], tombstones=True) as made:
         yield made
 
@@ -54,7 +54,7 @@ def store(make_eraser, private, split, tmp_path, clock):
 @pytest.fixture
 def fresh_hash(make_eraser, split):
     def fresh(samples):
-        eraser = make_eraser(HashClusters(6), recipe={"epochs": 1, "prompt": "none"})
+        eraser = make_eraser(HashClusters(12), recipe={"epochs": 1, "prompt": "none"})
         return eraser.fit(samples, split.public[:60]).state_hash()
 
     return fresh
@@ -193,7 +193,7 @@ def test_deadlines_by_law_by_days_and_by_date():
         ({"deadline": NOON}, "has passed"),
         ({"deadline": "gpdr"}, "Did you mean 'gdpr'"),
         ({"deadline": datetime(2031, 1, 1)}, "with its time zone"),
-        ({"deadline": True}, "expected one of gdpr"),
+        ({"deadline": True}, "expected gdpr, delete-act, a number of days"),
         ({"deadline": math.inf}, "deadline is inf"),
         ({"arrived": NOON + timedelta(hours=1)}, "cannot come from later"),
         ({"arrived": "yesterday"}, "arrived is 'yesterday', expected a datetime"),
@@ -419,7 +419,7 @@ def test_a_new_store_refuses_who_was_forgotten_in_one_before(store, private, spl
     store.close()
     subprocess.run(["rm", "-r", store.folder], check=True)
     with pytest.raises(ValueError, match="1 of the samples have tombstones"):
-        Store.create(store.folder, make_eraser(HashClusters(6)), private[:60], split.public[:60], tombstones=True)
+        Store.create(store.folder, make_eraser(HashClusters(12)), private[:60], split.public[:60], tombstones=True)
     assert not store.folder.exists()
 
 

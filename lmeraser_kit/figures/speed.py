@@ -90,11 +90,17 @@ def waiting(frame: pd.DataFrame) -> Figure:
         part = frame[frame["requests"] == kind]
         ours = part[part["schedule"].str.startswith("at most") | (part["schedule"] == "each at once")]
         periods = part[part["schedule"].str.startswith("every")]
-        ax.plot(ours["mean_wait"], ours["samples_each"], "o-", markersize=9, linewidth=3, label="with the plan")
-        ax.plot(periods["mean_wait"], periods["samples_each"], "s", color=NEUTRAL, markersize=9, label="in periods")
+        ax.plot(ours["mean_wait"], ours["samples_each"], "o-", markersize=9, linewidth=3, label="at most so many days")
+        ax.plot(
+            periods["mean_wait"], periods["samples_each"], "s", color=NEUTRAL, markersize=9, label="every so many days"
+        )
         ax.axhline(part["least_each"].iloc[0], color="black", linestyle="--", linewidth=2, label="no schedule is below")
-        ax.set(xlabel="mean wait (days)", ylabel="samples learnt again\nfor each request", title=kind)
+        ax.set(xlabel="mean wait (days)", ylabel="samples learned again\nfor each request", title=kind)
         ax.set_ylim(bottom=0)
+        for row in part[part["schedule"].str.startswith(("at most", "every"))].itertuples():
+            days, above = str(row.schedule).split()[-2], str(row.schedule).startswith("at")
+            at, offset = (float(row.mean_wait), float(row.samples_each)), (-4 if above else 4, -22 if above else 12)  # type: ignore
+            ax.annotate(days, at, xytext=offset, textcoords="offset points", ha="center", fontsize=13)
     axes[0][-1].legend(loc="best")
     return figure
 

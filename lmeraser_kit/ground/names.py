@@ -26,7 +26,7 @@ def named(uids, held: Collection[str]) -> list[str]:
             longer = next((one for one in held if one.endswith(f"/{uid}")), None)  # a file's name, without its folder
             raise ValueError(
                 f"unknown uid {uid!r}: not among the {len(held)} samples held. It was never added, or has been "
-                "forgotten already, or a store's recorded request forgets it (no list of forgotten uids is kept)"
+                "forgotten already, or a store's recorded request forgets it"
                 + (f". Did you mean {longer!r}?" if longer else "")
             )
     if len(set(uids)) < len(uids):

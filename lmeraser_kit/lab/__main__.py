@@ -6,6 +6,8 @@ python -m lmeraser_kit.lab [--port PORT] [--no-browser]
 from __future__ import annotations
 
 import argparse
+import contextlib
+import os
 import signal
 import socket
 import subprocess
@@ -52,6 +54,17 @@ def a_port(text: str) -> int:
         raise argparse.ArgumentTypeError(str(error)) from None
 
 
+def end_group(leader: subprocess.Popen) -> None:
+    """End a process that leads a session, and what it has started, such as joblib's workers."""
+    with contextlib.suppress(ProcessLookupError):
+        os.killpg(leader.pid, signal.SIGTERM)
+    with contextlib.suppress(subprocess.TimeoutExpired):
+        leader.wait(5)
+    with contextlib.suppress(ProcessLookupError):
+        os.killpg(leader.pid, signal.SIGKILL)
+    leader.wait()
+
+
 def main(arguments: list[str] | None = None) -> int:
     """Serve the page until Ctrl-C. Returns the server's exit status."""
     parser = argparse.ArgumentParser(prog="python -m lmeraser_kit.lab", description=__doc__.splitlines()[0])
@@ -66,16 +79,15 @@ def main(arguments: list[str] | None = None) -> int:
     print(f"The page: http://localhost:{given.port} (Ctrl-C ends it). Reference models are made beside it.", flush=True)
     server = subprocess.Popen(voila(NOTEBOOK, given.port) + ["--no-browser"] * given.no_browser)
     references = ["nice", sys.executable, "-m", "lmeraser_kit.lab.references"]  # the page goes first
-    making = subprocess.Popen(references, stderr=subprocess.DEVNULL)
+    making = subprocess.Popen(references, stderr=subprocess.DEVNULL, start_new_session=True)
     try:
         return server.wait()
     except KeyboardInterrupt:
         return 0
     finally:
-        for process in (server, making):
-            process.terminate()
-        for process in (server, making):
-            process.wait()
+        server.terminate()
+        end_group(making)
+        server.wait()
 
 
 if __name__ == "__main__":

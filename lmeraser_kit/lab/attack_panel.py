@@ -21,6 +21,7 @@ from lmeraser_kit.lab.attacked import attacked_scores
 from lmeraser_kit.lab.fields import LIMIT, limited
 from lmeraser_kit.lab.outcomes import FAR, separation
 
+FEW = 16  # models of a kind, below which the page says so
 LEAST = 8  # reference models, for half of them to have a spread
 GUESSES = ("among models trained with it", "among models without it", "one cannot tell")
 
@@ -37,9 +38,11 @@ class AttackPanel:
         self.show.button_style = "primary"
         self.make = page.button("Make the others (minutes, in the background)", self.start_making)
         self.ready, self.verdict, self.result = w.HTML(), w.HTML(), w.HTML()
-        left = w.VBox([self.ready, self.who, self.guess, self.show, self.make, self.verdict])
+        left = w.VBox([self.ready, self.who, self.guess, self.show, self.make])
         left.layout = w.Layout(width="560px", align_items="flex-start")
-        self.widget = w.HBox([left, w.VBox([self.result], layout={"width": "660px"})], layout={"flex_flow": "row wrap"})
+        self.widget = w.HBox(
+            [left, w.VBox([self.verdict, self.result], layout={"width": "660px"})], layout={"flex_flow": "row wrap"}
+        )
         self.who.observe(page.guarded(self.clear), "value")
 
     def clear(self) -> None:
@@ -70,10 +73,11 @@ class AttackPanel:
             self.who.value = value if value in positions else positions[0]
         references = page.references
         n = references.n_ready(page.model.name)
-        self.make.layout.display = "none" if n == references.n_models else ""
+        making = n < references.n_models and references.being_made()
+        self.make.layout.display = "none" if n == references.n_models or making else ""
         count = f"<b>{n} of {references.n_models}</b> reference models of this method are ready, each of a random half"
         what = "Attacked is a model of half of them, too, with this image in it, before and after the same request."
-        self.ready.value = f"<h2>Was this image in the training set?</h2><p>{count} of the private images. {what}</p>"
+        self.ready.value = f"<h2>Was this image in the training set?</h2><p>{count} of the private images. {what}{' More are being made.' * making}</p>"
 
     def attack(self) -> None:
         """Show the scores."""
@@ -100,7 +104,10 @@ class AttackPanel:
     def told(self, marks: dict[str, float], scores: np.ndarray, inside: np.ndarray) -> str:
         """What LiRA says of each score, where reference models with the image, (n, 1), differ from those without it."""
         apart = separation(scores, inside)[0]
-        far = f"Models with it and without it are {limited(apart, 1)} standard deviations apart"
+        n_with, n_without = int(inside.sum()), int((~inside).sum())
+        far = f"{n_with} models with it and {n_without} without it are {limited(apart, 1)} standard deviations apart"
+        if min(n_with, n_without) < FEW:
+            far = f"So few models hardly show a spread; wait for more. {far}"
         if apart < FAR:
             rows = "".join(
                 f"<tr><th scope='row'>{name}</th><td class='n'>{value:.2f}</td></tr>" for name, value in marks.items()

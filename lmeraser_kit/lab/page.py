@@ -158,8 +158,13 @@ class Page:
         return self.models[name]
 
     def step(self, name: str) -> Callable[[], None]:
-        """Opens a step."""
-        return lambda: self.open(name)
+        """Opens a step; what was said on another is taken back."""
+
+        def go() -> None:
+            self.open(name)
+            self.say(self.held)
+
+        return go
 
     def open(self, step: str) -> None:
         """Show one of the three steps."""
@@ -187,7 +192,12 @@ class Page:
 
     def fit_again(self) -> None:
         """All methods are fitted with the seed that is written there, each when it is chosen; nobody is chosen."""
-        self.seed, self.models = whole_number("the seed", self.seeds.value, 0, MOST_SEEDS), {}
+        try:
+            self.seed = whole_number("the seed", self.seeds.value, 0, MOST_SEEDS)
+        except ValueError:
+            self.seeds.value = str(self.seed)  # the field shows the seed that is in force
+            raise
+        self.models = {}
         with self.working(f"Fitting {self.method.label} with seed {self.seed}"):
             self.model = self.model_of(self.method.value)
         self.chosen = []

@@ -105,6 +105,11 @@ class References:
                 if not path.is_file():
                     replace_file(path, self._scores(name, self.parts()[number], n_jobs).tobytes())
 
+    def being_made(self) -> bool:
+        """Whether a process makes them now."""
+        with alone(self.folder / "lock", wait=False) as mine:
+            return not mine
+
     def n_ready(self, name: str) -> int:
         """How many of a method's models are there."""
         return sum(len(models) for part, models in enumerate(self.parts()) if self.path(name, part).is_file())

@@ -95,15 +95,18 @@ def page(report: dict, hashed: str) -> str:
     deadlines, costs, verified = report["deadlines"], report["costs"], report["verification"]
     stones = report["tombstones"]
     late = [*deadlines["missed"], *deadlines["overdue"]]
+    what = "rows of sums written" if report["certificates"][0]["record"]["summed"] else "learned again"
     facts = {
         "made": report["made"],
         "samples held": f"{report['samples_held']:,}",
         "deadlines kept": deadlines["kept"],
         "deadlines missed": f"{len(deadlines['missed'])}; requests: {_list(deadlines['missed'])}",
         "requests waiting": f"{deadlines['waiting']}; of these, past their deadline: {_list(deadlines['overdue'])}",
-        "learned again since the fit": f"{costs['samples_learned_again']:,} samples, {costs['seconds']:.1f} s",
+        f"{what} since the fit": f"{costs['samples_learned_again']:,} samples, {costs['seconds']:.1f} s",
         "verified": "not for this report" if verified is None else f"state {verified['state_hash']}",
-        "tombstones": "not kept" if stones is None else f"{stones['kept']}, without a key {stones['without_a_key']}",
+        "tombstones": "not kept"
+        if stones is None
+        else f"{stones['kept']} (of names and images), without a key {stones['without_a_key']}",
         "root over what is held": report["root"],
         "SHA-256 of report.json": hashed,
     }
@@ -118,7 +121,7 @@ def page(report: dict, hashed: str) -> str:
 <p class="{"late" if late else "kept"}">{_verdict(deadlines)}</p>
 <table>{"".join(f"<tr><th>{name}</th><td><code>{escape(str(one))}</code></td></tr>" for name, one in facts.items())}
 </table>
-<h2>Requests</h2><div class="table">{requests.to_html(index=False, border=0)}</div>
+<h2>Requests</h2><p>The first is the fit.</p><div class="table">{requests.to_html(index=False, border=0)}</div>
 <h2>Certificates</h2><p>Each holds the hash of the one before; counts are of samples, times in UTC.</p>
 <div class="table">{certificates.to_html(index=False, border=0)}</div>
 <h2>What it proves, and what not</h2>{proves}<p>It does not prove: {escape(report["does_not_prove"])}</p>
@@ -131,8 +134,10 @@ nothing else of it). Who was given a certificate adds <code>--hash</code>; who w
 
 
 def _verdict(deadlines: dict) -> str:
-    if late := deadlines["missed"] + deadlines["overdue"]:
-        return f"Deadlines missed: {len(late)} (requests: {_list(late)}); kept: {deadlines['kept']}."
+    missed, overdue = deadlines["missed"], deadlines["overdue"]
+    if missed or overdue:
+        late = f"Deadlines missed: {len(missed)} (requests: {_list(missed)}); kept: {deadlines['kept']}."
+        return late + f" Waiting past their deadline: {len(overdue)} (requests: {_list(overdue)})." * bool(overdue)
     return f"All {deadlines['kept']} deadlines of requests carried out were kept; {deadlines['waiting']} wait."
 
 
@@ -150,7 +155,7 @@ def _row(one: dict) -> dict:
         "added": record["n_added"],
         "rectified": record["n_rectified"],
         "held after": record["n_samples"],
-        "learned again": sum(record["clusters_tuned"].values()),
+        "rows written" if record["summed"] else "learned again": sum(record["clusters_tuned"].values()),
         "seconds": f"{record['seconds']:.2f}",
         "exact": record["exact"],
         "hash begins": one["hash"][:12],

@@ -68,6 +68,7 @@ class Certificate(Work):
         """What the ledger keeps: everything but the salts, as JSON."""
         content = asdict(self)
         del content["salts"], content["owner_salts"]
+        content["clusters_tuned"] = {str(k): n for k, n in self.clusters_tuned.items()}  # sorted as who reads JSON does
         return json.dumps(content, sort_keys=True)
 
     @classmethod

@@ -275,8 +275,8 @@ class Store(ReadableStore):
         """
         self._check_writable()
         pending, started = self._ledger.pending(), time.perf_counter()
-        if within is not None and any(one.deadline for one in pending):
-            due = self.plan(rate=0).due(checks.number("within", within))
+        if within is not None and checks.number("within", within) >= 0 and any(one.deadline for one in pending):
+            due = self.plan(rate=0).due(within)
             pending = [one for one in pending if one.id in due]
         if not pending:
             return None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import numbers
 from datetime import UTC, datetime, timedelta
 
@@ -53,15 +54,18 @@ def deadline_of(given: Deadline, arrived: datetime, now: datetime) -> datetime:
     Raises:
         ValueError: If it is none of these, or has passed.
     """
+    wanted = f"{', '.join(LAWS)}, a number of days, a timedelta, or a datetime with its time zone"
+    if isinstance(given, str) and given not in LAWS:
+        near = "".join(f". Did you mean {one!r}?" for one in difflib.get_close_matches(given, LAWS, 1))
+        raise ValueError(f"deadline is {given!r:.80}, expected {wanted}{near}")
     if isinstance(given, str):
-        deadline = (pd.Timestamp(arrived) + LAWS[checks.choice("deadline", given, LAWS)]).to_pydatetime()
+        deadline = (pd.Timestamp(arrived) + LAWS[given]).to_pydatetime()
     elif isinstance(given, datetime):
         deadline = _moment("deadline", given)
     elif isinstance(given, timedelta) or (isinstance(given, numbers.Real) and not isinstance(given, bool)):
         length = given if isinstance(given, timedelta) else timedelta(days=checks.number("deadline", given, most=36500))
         deadline = arrived + length
     else:
-        wanted = f"one of {', '.join(LAWS)}, a number of days, a timedelta, or a datetime with its time zone"
         raise ValueError(f"deadline is {given!r:.80}, expected {wanted}")
     if deadline <= now:
         raise ValueError(

@@ -65,6 +65,7 @@ class Plan:
         late: Numbers of the requests whose deadlines cannot be met.
         samples: Samples learned again by this plan.
         samples_at_once: Samples learned again if each request were carried out by itself.
+        summed: Whether samples are held as rows of exact sums: then nobody is learned again, and these are rows written.
         curve: What a request will cost on average, in samples learned again, if people wait so many days
             (`schedules.expected_waiting_cost`): a row for each `wait`; none if the rate is unknown.
     """
@@ -74,6 +75,7 @@ class Plan:
     late: list[int]
     samples: int
     samples_at_once: int
+    summed: bool
     curve: pd.DataFrame = field(repr=False)
 
     def due(self, within: float) -> list[int]:
@@ -97,14 +99,15 @@ class Plan:
     def __str__(self) -> str:
         if not self.batches:
             return f"{text_of(self.now)}: no request is waiting"
-        saved = f"{self.samples:,} samples are learned again, {self.samples_at_once:,} if each went by itself"
+        what = "rows of sums are written" if self.summed else "samples are learned again"
+        saved = f"{self.samples:,} {what}, {self.samples_at_once:,} if each went by itself"
         late = f"\ncannot be met: the deadline of request {', '.join(map(str, self.late))}" if self.late else ""
         return f"{text_of(self.now)}: {saved}{late}\n{self.frame().to_string(index=False)}"
 
     def _repr_html_(self) -> str:
         facts = {
             "made": text_of(self.now),
-            "samples learned again": f"{self.samples:,}",
+            "rows of sums written" if self.summed else "samples learned again": f"{self.samples:,}",
             "if each went by itself": f"{self.samples_at_once:,}",
             "deadlines that cannot be met": some_of(map(str, self.late), len(self.late)) or "none",
         }
@@ -148,7 +151,8 @@ def planned(ledger: Ledger, requests: Requests, eraser: BaseEraser, rate: float 
     deadlines = {one.id: moment_of(one.deadline) if _waits(one) else None for one in pending}
     timetable = _timetable(batches, deadlines, now)
     late, samples = _late(timetable, deadlines, now), sum(one.samples for one in timetable)
-    return Plan(now, timetable, late, samples, _by_themselves(timed, sizes), _curve(sizes, rate))
+    summed = eraser.choices().sums_alone
+    return Plan(now, timetable, late, samples, _by_themselves(timed, sizes), summed, _curve(sizes, rate))
 
 
 def rate_of(recorded: Iterable[Recorded]) -> float:
