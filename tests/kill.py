@@ -1,9 +1,9 @@
 """Kill a store at random points, open it again, and look: `python tests/kill.py --points 240` (`make kill-test`).
 
-A fit, a forget, an add, and a batch of two requests with deadlines, one of an owner, are killed by SIGKILL: half of them
-before a random line of the code that writes (every line between two system calls is such a point), half after a random
-time. Every third time the process that opens the store again is killed as well. Then it is opened once more, and it
-must hold that
+A fit, a forget, an add, and a batch of two requests with deadlines, one of an owner, are killed by SIGKILL: half of
+them before a random line of the code that writes (every line between two system calls is such a point), half after a
+random time. Every third time the process that opens the store again is killed as well. Then it is opened once more,
+and it must hold that
 
 - what was acknowledged (the call had returned) or recorded (it is in the ledger) has been done;
 - what was not recorded has left nothing behind;

@@ -246,7 +246,8 @@ def test_two_requests_of_one_owner_in_one_run_have_a_commitment_each(make_eraser
 
 
 def test_a_store_of_the_format_before_is_refused_with_what_to_do(make_eraser, owned, tmp_path, monkeypatch):
-    monkeypatch.setattr("lmeraser_kit.store.reading.FORMAT", "4")
+    for module in ("reading", "store"):
+        monkeypatch.setattr(f"lmeraser_kit.store.{module}.FORMAT", "4")
     Store.create(tmp_path, make_eraser(HashClusters(2)), owned).close()
     monkeypatch.undo()
     with pytest.raises(StoreError, match="another version of the kit: make a new store from its samples"):

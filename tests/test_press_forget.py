@@ -2,16 +2,19 @@
 
 import re
 import socket
+import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import psutil
 import pytest
 
 from lmeraser_kit import Backbone, load_dataset
 from lmeraser_kit.backbones.cached import CachedFeatures
 from lmeraser_kit.lab import references
-from lmeraser_kit.lab.__main__ import main
+from lmeraser_kit.lab.__main__ import end_group, main
 from lmeraser_kit.lab.attacked import attacked_scores, half_with
 from lmeraser_kit.lab.fields import limited
 from lmeraser_kit.lab.look_panel import ALL, MOST_EXPOSED
@@ -364,3 +367,14 @@ def test_an_approximate_method_is_asked_and_judged_as_one(page):
 def test_the_words_of_the_page_are_explained_on_it(page):
     shown = " ".join(child.value for child in page.widget.children if "lmk-words" in str(getattr(child, "value", "")))
     assert shown.count("<p><b>") == len(WORDS) and "<summary>Words</summary>" in shown
+
+
+def test_what_is_made_beside_the_page_ends_with_it_and_so_do_its_workers():
+    sleep = "import subprocess, sys; p = subprocess.Popen([sys.executable, '-c', 'import time; time.sleep(600)'])"
+    command = [sys.executable, "-c", f"{sleep}; print(p.pid, flush=True); p.wait()"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, start_new_session=True) as making:
+        worker = psutil.Process(int(making.stdout.readline()))
+        end_group(making)
+        assert making.poll() is not None
+        psutil.wait_procs([worker], timeout=10)
+        assert not worker.is_running() or worker.status() == psutil.STATUS_ZOMBIE

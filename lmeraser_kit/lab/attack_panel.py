@@ -77,7 +77,8 @@ class AttackPanel:
         self.make.layout.display = "none" if n == references.n_models or making else ""
         count = f"<b>{n} of {references.n_models}</b> reference models of this method are ready, each of a random half"
         what = "Attacked is a model of half of them, too, with this image in it, before and after the same request."
-        self.ready.value = f"<h2>Was this image in the training set?</h2><p>{count} of the private images. {what}{' More are being made.' * making}</p>"
+        what += " More are being made." * making
+        self.ready.value = f"<h2>Was this image in the training set?</h2><p>{count} of the private images. {what}</p>"
 
     def attack(self) -> None:
         """Show the scores."""

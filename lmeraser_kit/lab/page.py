@@ -192,12 +192,7 @@ class Page:
 
     def fit_again(self) -> None:
         """All methods are fitted with the seed that is written there, each when it is chosen; nobody is chosen."""
-        try:
-            self.seed = whole_number("the seed", self.seeds.value, 0, MOST_SEEDS)
-        except ValueError:
-            self.seeds.value = str(self.seed)  # the field shows the seed that is in force
-            raise
-        self.models = {}
+        self.seed, self.models = whole_number("the seed", self.seeds.value, 0, MOST_SEEDS), {}
         with self.working(f"Fitting {self.method.label} with seed {self.seed}"):
             self.model = self.model_of(self.method.value)
         self.chosen = []
@@ -215,9 +210,9 @@ class Page:
         """Everybody is held again."""
         with self.working("Fitting on everybody", self.model.fit_seconds):
             self.model.fit()
-        self.chosen = []
+        self.chosen, self.seeds.value = [], str(self.seed)  # the one that is in force
         self.renew()
-        self.say(f"Reset: fitted on everybody, and nobody is chosen. {self.held}")
+        self.say(f"Reset: fitted on everybody with seed {self.seed}, and nobody is chosen. {self.held}")
 
     def renew(self) -> None:
         """After the model has changed: forget what was shown of it."""

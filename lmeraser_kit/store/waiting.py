@@ -65,7 +65,7 @@ class Plan:
         late: Numbers of the requests whose deadlines cannot be met.
         samples: Samples learned again by this plan.
         samples_at_once: Samples learned again if each request were carried out by itself.
-        summed: Whether samples are held as rows of exact sums: then nobody is learned again, and these are rows written.
+        summed: Whether samples are held as rows of exact sums: nobody is learned again then, and these are rows.
         curve: What a request will cost on average, in samples learned again, if people wait so many days
             (`schedules.expected_waiting_cost`): a row for each `wait`; none if the rate is unknown.
     """
