@@ -217,11 +217,14 @@ def test_a_clock_that_runs_backwards_stops_recording_and_loses_nothing(store, pr
     with pytest.raises(StoreError, match="set the clock right"):
         store.plan()
     assert len(store.requests()) == 2
+    store = reopened(store)
+    assert store.recovered is None and store.run(within=1) is None
     certificate = store.run()  # what is recorded is carried out all the same, and no earlier than it came
     assert certificate.finished == "2030-01-31T12:00:00Z" and store.eraser.state_hash() == fresh_hash(private[1:60])
     clock.now = NOON - timedelta(seconds=20)  # as time servers set clocks
     store.forget(private.uids[1])
     assert store.requests()[-1]["recorded"] == "2030-01-31T12:00:00Z"
+    store.close()
 
 
 def test_requests_wait_across_openings_until_their_time_comes(store, private, clock, fresh_hash):

@@ -36,7 +36,7 @@ from lmeraser_kit.store.files import DamagedError, StoreError, check_vacant, mak
 from lmeraser_kit.store.ledger import Ledger, lock
 from lmeraser_kit.store.reading import FORMAT, ReadableStore
 from lmeraser_kit.store.snapshot import leaves, write_fixed
-from lmeraser_kit.store.times import Deadline
+from lmeraser_kit.store.times import Deadline, moment_of
 from lmeraser_kit.store.tombstones import Tombstones, beside
 from lmeraser_kit.store.waiting import Plan, planned
 from lmeraser_kit.unlearning.arguments import only_holding
@@ -257,8 +257,7 @@ class Store(ReadableStore):
         """When to carry out which recorded requests: all deadlines are met, and clusters learned again seldom.
 
         Args:
-            rate: Requests to forget that come in a day, for the curve of cost against waiting; by default as many as
-                have come since the fit.
+            rate: Requests to forget that come in a day, for the curve; by default as many as have come since the fit.
         """
         self._check_writable()
         return planned(self._ledger, self._requests, self.eraser, rate)
@@ -276,7 +275,8 @@ class Store(ReadableStore):
         self._check_writable()
         pending, started = self._ledger.pending(), time.perf_counter()
         if within is not None and checks.number("within", within) >= 0 and any(one.deadline for one in pending):
-            due = self.plan(rate=0).due(within)
+            now = moment_of(self._ledger.finished())  # a clock that was set back holds nothing up
+            due = planned(self._ledger, self._requests, self.eraser, 0, now).due(within)
             pending = [one for one in pending if one.id in due]
         if not pending:
             return None

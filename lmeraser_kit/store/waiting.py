@@ -115,7 +115,9 @@ class Plan:
         return card("Plan", facts, self.frame().to_html(index=False) + curve)
 
 
-def planned(ledger: Ledger, requests: Requests, eraser: BaseEraser, rate: float | None = None) -> Plan:
+def planned(
+    ledger: Ledger, requests: Requests, eraser: BaseEraser, rate: float | None = None, now: datetime | None = None
+) -> Plan:
     """When to carry out recorded requests.
 
     Args:
@@ -123,12 +125,13 @@ def planned(ledger: Ledger, requests: Requests, eraser: BaseEraser, rate: float 
         requests: Whom each request that waits names.
         eraser: What is held. If its partition is fitted again at every request, each learns everything again.
         rate: Requests to forget a sample that arrive in a day, for the curve; by default as many as have arrived.
+        now: The time; that of the clock by default.
 
     Raises:
         ValueError: If the rate is no number from 0.
         StoreError: If the clock has been set back.
     """
-    recorded, now = ledger.requests(), ledger.now()
+    recorded, now = ledger.requests(), now or ledger.now()
     rate = rate_of(recorded) if rate is None else checks.number("rate", rate)
     pending, certificates = [one for one in recorded if one.certificate is None], ledger.certificates()
     state, refits = eraser.state_, eraser.choices().partition.refits
