@@ -1,7 +1,6 @@
 """Exact sums: equal to the bit whatever the order, batches, threads and kernel, and taken back to the bit."""
 
 import contextlib
-import json
 import os
 import signal
 import subprocess
@@ -335,12 +334,3 @@ def test_clusters_that_correct_a_ridge_head_are_called_clusters(backbone, split,
     eraser = RidgeEraser(backbone, HierarchicalClusters(4), verbose=False)
     with Store.create(tmp_path / "store", eraser, private[:40], split.public) as store:
         assert "clusters learnt again: " in str(store.forget(private.uids[0]))
-
-
-def test_a_certificate_of_before_it_said_whether_there_are_sums_keeps_its_hash(backbone, private, tmp_path):
-    eraser = RidgeEraser(backbone, HashClusters(4), verbose=False)
-    with Store.create(tmp_path / "store", eraser, private[:20]) as store:
-        record = json.loads(store.certificates()[0].record())
-    assert record.pop("summed") is True
-    before = json.dumps(record, sort_keys=True)
-    assert Certificate.read(before).record() == before

@@ -75,7 +75,7 @@ class Certificate(Work):
     def read(cls, record: str) -> Certificate:
         """The certificate that a ledger keeps."""
         content = json.loads(record)
-        content["clusters_tuned"] = {int(k): n for k, n in content["clusters_tuned"].items()}
+        content["clusters_tuned"] = dict(sorted((int(k), n) for k, n in content["clusters_tuned"].items()))
         return cls(**content)
 
     @property
