@@ -28,7 +28,7 @@ CODE = [ROOT / "requirements.lock", *sorted((ROOT / "lmeraser_kit").rglob("*.py"
 NOT_RUN = """```{admonition} Shown without its outputs
 :class: note
 This page is the notebook's text and code alone: it had not been run when the documents were built. For figures, tables
-and the answer say `make reproduce`, which runs all experiments in about 12 minutes, and `make docs` again.
+and the answer say `make reproduce`, which runs all experiments in half an hour, and `make docs` again.
 ```"""
 
 project = "lmeraser-kit"
