@@ -282,6 +282,18 @@ def test_who_names_the_same_samples_keeps_the_order(store, private, fresh_hash):
     assert [batch.requests for batch in store.plan().batches] == [[6], [7]]
 
 
+def test_who_leaves_is_added_again_and_leaves_again_is_one_sample_less(store, private, fresh_hash):
+    smallest = by_cluster(store)[-1]
+    store.request_forget(smallest, deadline=30)
+    store.request_add(private[private.positions(smallest)], again=True)
+    store.request_forget(smallest, deadline=30)
+    assert sum(batch.samples for batch in store.plan().batches) == 0
+    store = reopened(store)
+    store.run()
+    assert store.eraser.state_hash() == fresh_hash(private[:60].without(smallest))
+    store.close()
+
+
 def test_a_deadline_that_cannot_be_met_is_said_when_it_arrives(store, private, monkeypatch):
     monkeypatch.setattr("lmeraser_kit.store.waiting.seconds_for", lambda samples, certificates: 7200.0)
     with pytest.warns(UserWarning, match="deadline of request 2 cannot be met"):

@@ -136,7 +136,8 @@ def planned(
     pending, certificates = [one for one in recorded if one.certificate is None], ledger.certificates()
     state, refits = eraser.state_, eraser.choices().partition.refits
     sizes = {0: len(state)} if refits else {k: len(part) for k, part in state.members.items()}
-    timed = [_timed(one, requests, state, now, refits) for one in pending]
+    gone = set[str]()  # who leaves, is added again and leaves again is one sample less
+    timed = [_timed(one, requests, state, now, refits, gone) for one in pending]
     times = dict(zip([one.id for one in pending], at_latest(timed, sizes).tolist(), strict=True))
     for one in reversed(pending):  # who names the same samples goes no later
         for earlier in requests.with_earlier([one.id]):
@@ -188,11 +189,19 @@ def _curve(sizes: Mapping[int, int], rate: float) -> pd.DataFrame:
     return pd.DataFrame([{"wait": w, "samples": expected_waiting_cost(sizes, rate, w)} for w in WAITS])
 
 
-def _timed(one: Recorded, requests: Requests, state: State, now: datetime, refits: bool) -> TimedRequest:
-    """A recorded request in days from now; one without a deadline, or begun, is to be carried out now."""
+def _timed(
+    one: Recorded, requests: Requests, state: State, now: datetime, refits: bool, gone: set[str]
+) -> TimedRequest:
+    """A recorded request in days from now; one without a deadline, or begun, is to be carried out now.
+
+    `gone`: uids that earlier requests forget; those of this one are added.
+    """
     due = max(0.0, (moment_of(one.deadline) - now) / DAY) if _waits(one) else 0.0
-    found = Counter(state.find(list(requests.uids[one.id])).values())
-    leaving = dict(found) if one.action == "forget" else dict.fromkeys(found, 0)
+    found = state.find(list(requests.uids[one.id]))
+    leaving = dict.fromkeys(found.values(), 0)
+    if one.action == "forget":
+        leaving |= Counter(k for uid, k in found.items() if uid not in gone)
+        gone.update(found)
     return TimedRequest(0.0, due, {0: sum(leaving.values())} if refits else leaving)
 
 
