@@ -11,6 +11,7 @@ import json
 import os
 import re
 import shutil
+from concurrent.futures import ThreadPoolExecutor
 from importlib import metadata
 from pathlib import Path
 
@@ -56,7 +57,9 @@ html_math_renderer = "mathml"
 def notebooks():
     """Copies of the notebooks, which Sphinx shows; written only if they have changed."""
     found = {kind: sorted((ROOT / "notebooks" / kind).glob("*.ipynb")) for kind in ("lessons", "experiments")}
-    run = {source: executed_lesson(source) for source in found["lessons"]} | {
+    with ThreadPoolExecutor(os.cpu_count()) as several:  # each lesson is a process of its own
+        lessons = dict(zip(found["lessons"], several.map(executed_lesson, found["lessons"]), strict=True))
+    run = lessons | {
         source: min((ROOT / "results" / "quick" / "runs" / source.stem).glob("*/executed.ipynb"), default=None)
         for source in found["experiments"]
     }

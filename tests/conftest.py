@@ -5,7 +5,13 @@ import pytest
 from lmeraser_kit import Backbone, HierarchicalClusters, LMEraser, Recipe, RidgeEraser, load_dataset
 from lmeraser_kit.learners import public_start
 
+# Two workers take file by file, in this order: those that take minutes begin first.
+LONG = ["test_press_forget_in_browser", "test_check_eraser", "test_lessons", "test_docs", "test_exactness", "test_backbone"]
 TINY = {"img_size": 16, "embed_dim": 32, "depth": 2, "num_heads": 2}
+
+
+def pytest_collection_modifyitems(items):
+    items.sort(key=lambda item: LONG.index(item.path.stem) if item.path.stem in LONG else len(LONG))
 
 
 @pytest.fixture(scope="session")
