@@ -42,8 +42,8 @@ tolerance: $(READY)  ## for maintainers: what other kernels change, from RUNS="q
 plan: $(READY)  ## what a profile would run here, and about how long it would take
 	@$(BIN)/python -m lmeraser_kit.experiments.estimate $(PROFILE) --cores $(CORES) --set '$(SET)'
 
-test: $(READY)  ## run the tests, as many files at a time as there are cores
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --maxprocesses 8 --dist loadfile --no-loadscope-reorder
+test: $(READY)  ## run the tests, CORES files at a time, at most 8
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $$(($(CORES) < 8 ? $(CORES) : 8)) --dist loadfile --no-loadscope-reorder
 
 kill-test: $(READY)  ## kill a store at 240 random points (SIGKILL) and look what is there afterwards
 	OMP_NUM_THREADS=1 $(BIN)/python tests/kill.py --points 240

@@ -6,7 +6,7 @@ from lmeraser_kit import Backbone, HierarchicalClusters, LMEraser, Recipe, Ridge
 from lmeraser_kit.learners import public_start
 
 # Two workers take file by file, in this order: those that take minutes begin first.
-LONG = ["test_press_forget_in_browser", "test_check_eraser", "test_lessons", "test_docs", "test_exactness", "test_backbone"]
+LONG = ["test_press_forget_in_browser", "test_check_eraser", "test_lessons", "test_docs", "test_exactness"]
 TINY = {"img_size": 16, "embed_dim": 32, "depth": 2, "num_heads": 2}
 
 
