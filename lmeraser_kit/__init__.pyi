@@ -1,6 +1,7 @@
 from .backbones.backbone import Backbone as Backbone
 from .data.datasets import load_dataset as load_dataset
 from .ground.samples import Samples as Samples
+from .ground.workers import on_dask as on_dask
 from .learners.prompt_tuning import tune_cluster as tune_cluster
 from .learners.protocol import ClusterModel as ClusterModel
 from .learners.recipe import Recipe as Recipe

@@ -315,7 +315,7 @@ def test_features_that_are_not_finite_are_refused_by_sample_and_layer(split, mon
 
 
 def test_weights_that_are_not_finite_are_refused_by_name(backbone, split):
-    architecture, arguments, state, config = backbone._made_of()
+    architecture, arguments, state, config = backbone.made_of()[:4]
     state = {name: tensor.clone() for name, tensor in state.items()}
     state["blocks.0.attn.qkv.weight"][0, 0] = float("nan")
     with pytest.raises(ValueError, match=r"weights 'blocks\.0\.attn\.qkv\.weight' of .* are not finite"):

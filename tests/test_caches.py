@@ -126,7 +126,7 @@ def test_each_ingredient_of_a_clusters_model_is_in_its_address(backbone, private
         PromptTuning(dataclasses.replace(recipe, slices=2)), part, Context(backbone)
     )[1]
     weights = backbone.state_dict() | {"norm.bias": backbone.state_dict()["norm.bias"] + 1e-3}
-    architecture, arguments, _, config = backbone._made_of()
+    architecture, arguments, _, config = backbone.made_of()[:4]
     addresses["weights"] = address(Backbone(architecture, arguments, weights, config, "cpu"))
     brighter = {**config, "mean": (0.4, 0.5, 0.5)}
     addresses["preprocessing"] = address(Backbone(architecture, arguments, backbone.state_dict(), brighter, "cpu"))

@@ -27,6 +27,7 @@ from lmeraser_kit.backbones.pretraining import pretrain_vit
 from lmeraser_kit.backbones.timm_models import read_timm
 from lmeraser_kit.backbones.weights import read_weights, write_weights
 from lmeraser_kit.ground.determinism import exact_arithmetic, memory_errors, native_precisions, pick_device, progress
+from lmeraser_kit.ground.held import HELD, by_name, key_of
 from lmeraser_kit.ground.samples import Samples
 
 FEATURE_BATCH = 64  # at most; kernels may round differently for other shapes, and in one of 31, say, for other places
@@ -77,17 +78,19 @@ class Backbone(DisplayedBackbone):
         return self  # frozen
 
     def __getstate__(self) -> dict:
-        args = (*self._made_of(), str(self.device), self.precision)
-        return {"args": args, "key": (self.fingerprint, str(self.device))}
+        key = key_of(self)
+        return {"key": key, "args": None if by_name(key) else self.made_of()}
 
     def __setstate__(self, pickled: dict) -> None:
-        if pickled["key"] not in LAST_UNPICKLED:  # a worker process gets the same backbone with every cluster
+        if (key := pickled["key"]) not in LAST_UNPICKLED:  # a worker process gets the same one with every cluster
             LAST_UNPICKLED.clear()
-            LAST_UNPICKLED[pickled["key"]] = vars(Backbone(*pickled["args"]))
-        self.__dict__.update(LAST_UNPICKLED[pickled["key"]])
+            LAST_UNPICKLED[key] = vars(Backbone(*(pickled["args"] or HELD[key])))
+        self.__dict__.update(LAST_UNPICKLED[key])
 
-    def _made_of(self) -> tuple:
-        return self.architecture, self.arguments, self.state_dict(), dict(self.data_config)
+    def made_of(self) -> tuple:
+        """All that it is, as arguments that make the same one in another process."""
+        made_of = self.architecture, self.arguments, self.state_dict(), dict(self.data_config)
+        return (*made_of, str(self.device), self.precision)
 
     def state_dict(self) -> dict[str, torch.Tensor]:
         """The weights on the CPU, and what public samples have given."""
@@ -95,7 +98,7 @@ class Backbone(DisplayedBackbone):
 
     def at(self, precision: str) -> Backbone:
         """The same backbone in another precision; what it computes, and its fingerprint, are others."""
-        return Backbone(*self._made_of(), str(self.device), precision)
+        return Backbone(*self.made_of()[:-1], precision)
 
     def to(self, device: str) -> Backbone:
         """Move the model, in place."""
@@ -194,9 +197,9 @@ class Backbone(DisplayedBackbone):
 
     def noting(self, noted: dict[str, torch.Tensor]) -> Backbone:
         """The same backbone, with what public samples have given in place of what it has noted itself."""
-        *made_of, state, config = self._made_of()
+        architecture, arguments, state, *others = self.made_of()
         weights = {name: tensor for name, tensor in state.items() if name not in self.noted}
-        return Backbone(*made_of, weights | noted, config, str(self.device), self.precision)
+        return Backbone(architecture, arguments, weights | noted, *others)
 
     def drop(self, images: np.ndarray) -> None:
         """Delete what is kept of images that were forgotten: nothing is, but see `cached.CachedFeatures`."""

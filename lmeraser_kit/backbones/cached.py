@@ -14,6 +14,7 @@ from lmeraser_kit import checks
 from lmeraser_kit.backbones import frozen
 from lmeraser_kit.backbones.backbone import Backbone
 from lmeraser_kit.backbones.weights import read_weights, write_weights
+from lmeraser_kit.ground import workers
 from lmeraser_kit.ground.determinism import environment, progress
 from lmeraser_kit.ground.hashing import digest
 
@@ -46,7 +47,7 @@ class CachedFeatures(Backbone):
         self.hashes: dict[Path, tuple[int, set[bytes]]] = {}  # when a file was written, and whose features it holds
 
     def __reduce__(self) -> tuple:
-        return CachedFeatures, (Backbone(*self.__getstate__()["args"]),)
+        return CachedFeatures, (Backbone(*self.made_of()),)
 
     def noting(self, noted: dict[str, torch.Tensor]) -> CachedFeatures:
         """The same backbone and cache, with what was measured on public samples."""
@@ -82,12 +83,11 @@ class CachedFeatures(Backbone):
         missing = list(first.values())
         parts = [missing[start : start + TOGETHER] for start in range(0, len(missing), TOGETHER)]
         names = [None if uids is None else [uids[i] for i in part] for part in parts]
-        compute = joblib.delayed(self.plain.features)
         calls = (
-            compute(images[part], threads, False, None, layers, called)
-            for part, called in zip(parts, names, strict=True)
+            (images[part], threads, False, None, layers, called) for part, called in zip(parts, names, strict=True)
         )
-        computed = joblib.Parallel(processes(self.device, len(parts)), return_as="generator")(calls)
+        where, n_jobs = (self.device, threads, False), processes(self.device, len(parts))
+        computed = workers.each(self.plain.features, calls, n_jobs, *where, shared=self.plain)
         bar = progress(computed, total=len(parts), desc="features", unit=f"{TOGETHER} images", disable=len(parts) < 2)
         for part, features in zip(parts, bar, strict=True):
             self._keep([keys[i] for i in part], features, folder)

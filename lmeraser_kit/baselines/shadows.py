@@ -12,7 +12,6 @@ import json
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
-import joblib
 import numpy as np
 
 from lmeraser_kit import checks
@@ -21,6 +20,7 @@ from lmeraser_kit.backbones.cached import CachedFeatures
 from lmeraser_kit.baselines.approximate import APPROXIMATE, unlearn
 from lmeraser_kit.baselines.methods import build_method, check_methods
 from lmeraser_kit.baselines.unlearning_task import UnlearningTask
+from lmeraser_kit.ground import workers
 from lmeraser_kit.ground.determinism import environment, progress
 from lmeraser_kit.ground.hashing import described, digest
 from lmeraser_kit.ground.samples import Samples
@@ -145,7 +145,7 @@ def shadow_logits(
             replace_file(path, _npz(logits))
         return logits
 
-    jobs = joblib.Parallel(n_jobs=n_jobs, return_as="generator")(joblib.delayed(one)(i) for i in range(len(inside)))
+    jobs = workers.each(one, [(i,) for i in range(len(inside))], n_jobs, backbone.device, shared=backbone.uncached)
     models = list(progress(jobs, total=len(inside), desc="shadow models", unit="model"))
     return {name: np.stack([model[name] for model in models]) for name in models[0]}
 

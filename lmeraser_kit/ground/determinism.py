@@ -64,14 +64,24 @@ def progress(steps, **options):
     return plain_tqdm(steps, delay=1.0, mininterval=1.0, disable=hidden, **options)
 
 
+_settings = threading.RLock()
+
+
 @contextlib.contextmanager
 def exact_arithmetic(threads: int) -> Iterator[None]:
     """Deterministic kernels, no TF32, a fixed number of intra-op threads; what was set before is put back after.
+
+    These are settings of the process: another thread that wants them waits until they have been put back.
 
     Raises:
         ValueError: If `threads` is no whole number from 1.
     """
     threads = checks.whole("threads", threads)
+    with _settings:
+        yield from _exact_arithmetic(threads)
+
+
+def _exact_arithmetic(threads: int) -> Iterator[None]:
     before = (
         torch.are_deterministic_algorithms_enabled(),
         torch.is_deterministic_algorithms_warn_only_enabled(),

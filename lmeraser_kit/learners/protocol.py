@@ -13,11 +13,11 @@ from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any, Protocol, runtime_checkable
 
-import joblib
 import numpy as np
 
 from lmeraser_kit import checks
 from lmeraser_kit.backbones.backbone import Backbone
+from lmeraser_kit.ground import workers
 from lmeraser_kit.ground.hashing import digest
 from lmeraser_kit.ground.samples import Samples
 
@@ -73,12 +73,13 @@ class Context:
     def _divided(self, samples: Samples, layers: bool, batch_size: int) -> np.ndarray:
         """Features of whole batches in each of several processes, if there are that many."""
         n_batches = max(1, math.ceil(len(samples) / batch_size))
-        n = math.ceil(n_batches / joblib.effective_n_jobs(self.n_jobs)) * batch_size
+        n = math.ceil(n_batches / workers.n_at_once(self.n_jobs)) * batch_size
         parts = [samples[start : start + n] for start in range(0, len(samples), n)]
         if len(parts) < 2:
             return self._computed(samples, layers, batch_size)
-        call = joblib.delayed(replace(self, queries=None)._computed)  # noqa: SLF001 - its own
-        return np.concatenate(joblib.Parallel(self.n_jobs)(call(part, layers, batch_size) for part in parts))
+        compute = replace(self, queries=None)._computed  # noqa: SLF001 - its own
+        calls, where = [(part, layers, batch_size) for part in parts], (self.backbone.device, self.threads, False)
+        return np.concatenate([*workers.each(compute, calls, self.n_jobs, *where, shared=self.backbone)])
 
     def _computed(self, samples: Samples, layers: bool, batch_size: int) -> np.ndarray:
         images = np.asarray(samples.images)

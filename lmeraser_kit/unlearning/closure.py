@@ -15,11 +15,11 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-import joblib
 import numpy as np
 
 from lmeraser_kit import checks
 from lmeraser_kit.data import copies
+from lmeraser_kit.ground import workers
 from lmeraser_kit.ground.determinism import progress
 from lmeraser_kit.ground.hashing import keyed_uniform
 from lmeraser_kit.ground.samples import Samples, named, not_empty
@@ -129,8 +129,7 @@ def _known(eraser: Any, held: Samples, public: Samples | None) -> tuple[Stranger
         raise ValueError("public has 1 sample, expected two at least: their distance says what is near")
     if "hashes" not in known:
         parts = [np.asarray(held.images[start : start + HASHED]) for start in range(0, len(held), HASHED)]
-        hash_part = joblib.delayed(copies.perceptual_hashes)
-        jobs = joblib.Parallel(eraser.n_jobs, return_as="generator")(hash_part(part) for part in parts)
+        jobs = workers.each(copies.perceptual_hashes, [(part,) for part in parts], eraser.n_jobs, "cpu")
         bar = progress(jobs, total=len(parts), desc="perceptual hashes", unit=f"{HASHED} images")
         known["hashes"] = np.concatenate(list(bar))
     if "strangers" not in known or known["public"] is not public:

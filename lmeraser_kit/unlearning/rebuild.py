@@ -14,12 +14,12 @@ import warnings
 from collections.abc import Iterator, Mapping, MutableMapping
 from dataclasses import dataclass, replace
 
-import joblib
 import numpy as np
 from scipy.optimize import linear_sum_assignment
 from sklearn.base import clone
 from sklearn.metrics.cluster import contingency_matrix
 
+from lmeraser_kit.ground import workers
 from lmeraser_kit.ground.determinism import environment, progress
 from lmeraser_kit.ground.samples import Samples, concatenate
 from lmeraser_kit.learners.clusters import cluster_addresses, learn_cluster, rounds_in_numpy
@@ -176,9 +176,9 @@ class Rebuild:
 
     def learn(self, jobs: Jobs) -> Iterator[ClusterModel]:
         """Learn clusters, each by itself, from a checkpoint or from the start, n_jobs at a time."""
-        learn = joblib.delayed(learn_cluster)
-        calls = (learn(self.learner, part, self.context, start) for part, start in jobs)
-        learnt = joblib.Parallel(n_jobs=1 if len(jobs) < 2 else self.n_jobs, return_as="generator")(calls)
+        backbone, calls = self.context.backbone, [(self.learner, part, self.context, start) for part, start in jobs]
+        where = (backbone.device, self.context.threads, rounds_in_numpy(self.learner))
+        learnt = workers.each(learn_cluster, calls, self.n_jobs, *where, shared=backbone)
         return progress(learnt, total=len(jobs), desc="learning clusters", unit="cluster", disable=not self.verbose)
 
     @property
