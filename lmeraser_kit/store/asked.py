@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import warnings
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
@@ -41,6 +41,7 @@ class Asked:
         salts: Salts of the samples named in requests to forget, by uid.
         owner_salts: Salts of the owners named, in order.
         commitments: A commitment to each of both.
+        replaced: Whom a request to rectify names.
     """
 
     joining: Samples
@@ -49,6 +50,12 @@ class Asked:
     salts: dict[str, str] = field(default_factory=dict)
     owner_salts: list[str] = field(default_factory=list)
     commitments: list[str] = field(default_factory=list)
+    replaced: set[str] = field(default_factory=set)
+
+    def only_held(self, held: Collection[str]) -> None:
+        """Leave out who leaves and is not held: a request that was to add them has failed."""
+        self.leaving = [uid for uid in self.leaving if uid in held]
+        self.n_rectified = len(self.replaced & set(self.leaving) & set(self.joining.uids.tolist()))
 
 
 class Requests:
@@ -121,10 +128,16 @@ class Requests:
                 names |= self.uids[number]
         return chosen
 
-    def done(self, numbers: Iterable[int]) -> None:
-        """Take requests off that have been carried out; who is held in the end stays the same."""
+    def done(self, numbers: Iterable[int], kept: Mapping[int, Samples]) -> None:
+        """Take requests off that have been carried out; who is held in the end stays the same.
+
+        Args:
+            numbers: Of these requests.
+            kept: What is left of others that wait, by number.
+        """
         for number in numbers:
             self.uids.pop(number, None)
+        self.uids |= {number: set(part.uids.tolist()) for number, part in kept.items()}
 
     def catch_up(self, state: State | None) -> None:
         """Write the tombstones of recorded requests that a crash has kept from being written."""
@@ -132,7 +145,7 @@ class Requests:
             if one.action == "forget":
                 self._bury(state, list(self.uids[one.id]))
             elif one.again:
-                self.tombstones.lift(unpack_samples(read_file(self.folder / "staged" / one.staged))[0])
+                self.tombstones.lift(staged_samples(self.folder, one))
 
     def _times(self, deadline: Deadline | None, arrived: datetime | None) -> dict[str, str | None]:
         """Arrival and deadline of a request, as text. Raises ValueError, and StoreError if the clock was set back."""
@@ -167,7 +180,7 @@ class Requests:
         joining = [
             one for one in self.ledger.pending() if one.action != "forget" and self.uids.get(one.id, set()) & leaving
         ]
-        parts += [unpack_samples(read_file(self.folder / "staged" / one.staged))[0] for one in joining]
+        parts += [staged_samples(self.folder, one) for one in joining]
         for part in parts:
             rows = np.flatnonzero([uid in leaving for uid in part.uids.tolist()])
             try:
@@ -193,6 +206,11 @@ def stage_samples(folder: Path, samples: Samples) -> str:
     return write_file(folder / "staged", "add", pack_samples(samples, images=np.asarray(samples.images), nonce=nonce))
 
 
+def staged_samples(folder: Path, one: Recorded) -> Samples:
+    """The samples of a recorded request to add or to rectify."""
+    return unpack_samples(read_file(folder / "staged" / one.staged))[0]
+
+
 def combined(folder: Path, empty: Samples, pending: Iterable[Recorded]) -> Asked:
     """What requests ask for when they are taken together, in their order.
 
@@ -201,7 +219,7 @@ def combined(folder: Path, empty: Samples, pending: Iterable[Recorded]) -> Asked
         empty: No samples, of the images' shape and number of classes.
         pending: The requests, in order.
     """
-    asked, parts, joined, replaced = Asked(empty), list[Samples](), dict[str, int](), set[str]()
+    asked, parts, joined = Asked(empty), list[Samples](), dict[str, int]()
     for one in pending:
         action, staged = one.action, one.staged
         if action == "forget":
@@ -212,16 +230,16 @@ def combined(folder: Path, empty: Samples, pending: Iterable[Recorded]) -> Asked
             asked.commitments += [commitment_of(content["kind"], *one) for one in salts.items()]
             asked.leaving += [uid for uid in content["uids"] if joined.pop(uid, None) is None]
         elif action in ("fit", "add", "rectify"):
-            part, _ = unpack_samples(read_file(folder / "staged" / staged))
+            part = staged_samples(folder, one)
             uids = part.uids.tolist()
             if action == "rectify":
                 asked.leaving += [uid for uid in uids if joined.pop(uid, None) is None]
-                replaced.update(uids)
+                asked.replaced.update(uids)
             joined |= dict.fromkeys(uids, len(parts))
             parts.append(part)
     stay = [part[[joined.get(uid) == i for uid in part.uids.tolist()]] for i, part in enumerate(parts)]
     asked.joining = concatenate([empty, *stay])
-    asked.n_rectified = len(replaced & set(asked.leaving) & joined.keys())
+    asked.n_rectified = len(asked.replaced & set(asked.leaving) & joined.keys())
     return asked
 
 
@@ -231,7 +249,7 @@ def _named_in(folder: Path, one: Recorded) -> set[str]:
         return set(json.loads(read_file(folder / "staged" / one.staged))["uids"])
     if one.action == "repair":
         return set()
-    return set(unpack_samples(read_file(folder / "staged" / one.staged))[0].uids.tolist())
+    return set(staged_samples(folder, one).uids.tolist())
 
 
 def _owners(samples: Samples) -> dict[str, str]:

@@ -16,7 +16,7 @@ import hashlib
 import os
 import sqlite3
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import fields, replace
 from datetime import datetime
 from pathlib import Path
@@ -137,12 +137,21 @@ class Ledger:
         """Requests that have not been carried out, in order."""
         return self._rows("WHERE certificate IS NULL")
 
-    def commit(self, certificate: Certificate, version: str) -> None:
-        """The one step that makes a new version the present one, and its requests done."""
+    def commit(self, certificate: Certificate, version: str, staged: Mapping[int, tuple[str, int]]) -> None:
+        """The one step that makes a new version the present one, and its requests done.
+
+        Args:
+            certificate: What has been done.
+            version: The new version's name.
+            staged: For requests that wait on, and name samples that have been forgotten now: the file of what is left
+                of them, and of how many samples.
+        """
         with self._change() as database:
             database.execute("INSERT INTO certificates VALUES (?, ?)", (certificate.id, certificate.record()))
             rows = [(certificate.id, request) for request in certificate.requests]
             database.executemany("UPDATE requests SET staged = NULL, certificate = ? WHERE id = ?", rows)
+            rows = [(file, n, request) for request, (file, n) in staged.items()]
+            database.executemany("UPDATE requests SET staged = ?, n = ? WHERE id = ?", rows)
             database.execute("UPDATE facts SET value = ? WHERE name = 'version'", (version,))
         # in memory, as on disk, the salts are nobody's but the receiver's
         self.facts["version"], self.last = version, replace(certificate, salts={}, owner_salts=[])

@@ -20,7 +20,6 @@ from __future__ import annotations
 import contextlib
 import json
 import shutil
-import time
 import warnings
 from collections.abc import Iterable
 from datetime import datetime
@@ -30,20 +29,21 @@ from sklearn.base import clone
 
 from lmeraser_kit import checks
 from lmeraser_kit.ground.samples import Samples
-from lmeraser_kit.store.asked import Requests, combined, stage_samples
+from lmeraser_kit.store.asked import Requests, stage_samples
 from lmeraser_kit.store.certificate import Certificate, merkle_root
 from lmeraser_kit.store.files import DamagedError, StoreError, check_vacant, make_folders
 from lmeraser_kit.store.ledger import Ledger, lock
-from lmeraser_kit.store.reading import FORMAT, ReadableStore
+from lmeraser_kit.store.reading import FORMAT
 from lmeraser_kit.store.snapshot import leaves, write_fixed
-from lmeraser_kit.store.times import Deadline, moment_of
+from lmeraser_kit.store.times import Deadline
 from lmeraser_kit.store.tombstones import Tombstones, beside
+from lmeraser_kit.store.transactions import TransactingStore
 from lmeraser_kit.store.waiting import Plan, planned
 from lmeraser_kit.unlearning.arguments import only_holding
 from lmeraser_kit.unlearning.base import BaseEraser
 
 
-class Store(ReadableStore):
+class Store(TransactingStore):
     """A fitted eraser in a folder. Make one with `create`, and `open` it ever after.
 
     Attributes:
@@ -171,7 +171,8 @@ class Store(ReadableStore):
         if back := self._forgotten_and_back(self._requests.held, forget_again):
             self.request_forget(back)
         if fitted and finish:
-            self.recovered = self.run(within=0)
+            self.recovered, failed = self._run(within=0)
+            self._warn(failed)
         self._files.clean(self._staged())
         self._ledger.seal()
 
@@ -185,14 +186,18 @@ class Store(ReadableStore):
         return self.run(within=0)
 
     def rectify(self, samples: Samples) -> Certificate:
-        """Replace image, label and owner of samples held, in one step. Raises as `request_rectify`."""
-        self.request_rectify(samples)
-        return self.run(within=0)
+        """Replace image, label and owner of samples held, in one step. Raises as `request_rectify`; see `run`."""
+        return self._done(self.request_rectify(samples))
 
     def add(self, samples: Samples, again: bool = False) -> Certificate:
-        """Add private samples. Arguments and errors are those of `request_add`; nothing is recorded then."""
-        self.request_add(samples, again)
-        return self.run(within=0)
+        """Add private samples. Arguments and errors are those of `request_add`; nothing is recorded then. See `run`."""
+        return self._done(self.request_add(samples, again))
+
+    def _done(self, number: int) -> Certificate:
+        certificate = self.run(within=0)
+        if number in self.failed:
+            raise self.failed[number]
+        return certificate
 
     def request_forget(
         self,
@@ -261,40 +266,3 @@ class Store(ReadableStore):
         """
         self._check_writable()
         return planned(self._ledger, self._requests, self.eraser, rate)
-
-    def run(self, within: float | None = None) -> Certificate | None:
-        """Carry out recorded requests at once: a cluster that several of them hit is tuned once.
-
-        Args:
-            within: Only those that `plan` would start within so many days, and what has to go before them. For a run
-                each night: 1. All by default.
-
-        Returns:
-            The certificate; None if nothing was to be done.
-        """
-        self._check_writable()
-        pending, started = self._ledger.pending(), time.perf_counter()
-        if within is not None and checks.number("within", within) >= 0 and any(one.deadline for one in pending):
-            now = moment_of(self._ledger.finished())  # a clock that was set back holds nothing up
-            due = planned(self._ledger, self._requests, self.eraser, 0, now).due(within)
-            pending = [one for one in pending if one.id in due]
-        if not pending:
-            return None
-        self._ledger.begin(pending)
-        asked = combined(self.folder, self._files.empty, pending)
-        successor = self.eraser.successor(asked.leaving, asked.joining, self._files.cache)
-        state, version = self._files.write(getattr(self.eraser, "state_", None), successor)
-        finished = self._ledger.finished()
-        certificate = self._files.certify(self._ledger.last, pending, finished, asked, successor, version, started)
-        self._ledger.commit(certificate, version["name"])
-        self._take(state, version)
-        if self._requests is not None:
-            self._requests.done(one.id for one in pending)
-        self._files.clean(self._staged())
-        self._ledger.seal()
-        return certificate
-
-    def _check_writable(self) -> None:
-        if self.readonly or self._ledger.closed:
-            state = "was opened for reading" if self.readonly else "has been closed"
-            raise StoreError(f"this store {state}: Store.open(folder) opens it for requests")
