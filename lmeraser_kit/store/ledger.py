@@ -183,7 +183,7 @@ class Ledger:
     def seal(self) -> None:
         """Note the hash of the ledger's bytes beside it."""
         if not self._seal.exists():
-            replace_file(self._seal, _seal_of(_hash_of(self.path)))
+            seal_ledger(self.path.parent)
 
     def close(self) -> None:
         """Close the ledger, and let others write."""
@@ -263,6 +263,11 @@ def lock(folder: Path):
             "Store.open(..., readonly=True)"
         ) from error
     return file
+
+
+def seal_ledger(folder: Path) -> None:
+    """Note the hash of the bytes of a folder's ledger beside it."""
+    replace_file(folder / "ledger.seal", _seal_of(_hash_of(folder / "ledger.sqlite")))
 
 
 def _hash_of(path: Path) -> str:

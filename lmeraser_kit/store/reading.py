@@ -10,6 +10,7 @@ from typing import Self
 
 from lmeraser_kit import checks
 from lmeraser_kit.store.audit import audited, write_report
+from lmeraser_kit.store.backups import back_up, backup_folder, check_no_backup
 from lmeraser_kit.store.certificate import Certificate, Verification, merkle_root
 from lmeraser_kit.store.files import StoreError, read_file
 from lmeraser_kit.store.ledger import Ledger
@@ -39,6 +40,7 @@ class ReadableStore:
     def __init__(self, folder: Path, ledger: Ledger, device: str, eraser: BaseEraser | None = None, **options):
         self.folder, self.readonly, self.recovered, self._ledger = folder, ledger.readonly, None, ledger
         self._tombstones, self._requests = None, None
+        check_no_backup(ledger.facts, folder)
         if ledger.facts["format"] != FORMAT:
             raise StoreError(f"{folder} was made by another version of the kit: make a new store from its samples")
         made = json.loads(ledger.facts["arguments"])
@@ -102,6 +104,24 @@ class ReadableStore:
         if (root := merkle_root(leaves(version))) != self._ledger.last.root_after:
             raise ExactnessError("the last certificate commits to other clusters", ["root"])
         return Verification(state_hash, root, chosen, len(eraser.state_), eraser.choices().sums_alone)
+
+    def backup(self, folder: Path | str) -> Path:
+        """Copy the store as it is, while others read and write; `Store.restore` makes a store of the copy.
+
+        It holds all private samples, and keeps those who leave later until it is deleted (docs/store.md).
+
+        Args:
+            folder: A folder that does not exist, outside of the store's.
+
+        Returns:
+            The folder; it is there whole, or not at all.
+
+        Raises:
+            StoreError: If the folder exists or lies in the store's, or a writer has changed the store since it was
+                opened for reading.
+            DamagedError: If a file is damaged.
+        """
+        return back_up(self._files, self._ledger, backup_folder(self.folder, folder))
 
     def report(self, folder: Path | str, verify: bool = True) -> Path:
         """Write an audit report, `report.html` and `report.json`: requests, deadlines, costs, certificates.

@@ -24,12 +24,14 @@ import warnings
 from collections.abc import Iterable
 from datetime import datetime
 from pathlib import Path
+from typing import Any
 
 from sklearn.base import clone
 
 from lmeraser_kit import checks
 from lmeraser_kit.ground.samples import Samples
 from lmeraser_kit.store.asked import Requests, stage_samples
+from lmeraser_kit.store.backups import put_back
 from lmeraser_kit.store.certificate import Certificate, merkle_root
 from lmeraser_kit.store.files import DamagedError, StoreError, check_vacant, make_folders
 from lmeraser_kit.store.ledger import Ledger, lock
@@ -146,6 +148,29 @@ class Store(TransactingStore):
             except DamagedError:
                 if not (readonly and attempts_left):  # a reader may have been overtaken by a writer
                     raise
+
+    @classmethod
+    def restore(
+        cls, backup: Path | str, folder: Path | str, forgotten: Iterable[str] | None = None, **options: Any
+    ) -> Store:
+        """Make a store of a backup; who was forgotten since leaves before anything is answered.
+
+        What else has happened since is lost: samples that were added or rectified, and the certificates.
+
+        Args:
+            backup: What `backup` has made; it stays as it is.
+            folder: The new store's: it does not exist, or is empty. Tombstones are looked for beside it.
+            forgotten: Uids of who was forgotten since; some may not be in the backup. By default those who have
+                tombstones, in a store that keeps them.
+            **options: Of `open`.
+
+        Raises:
+            StoreError: If the folder is not empty, that is no backup, or it is not known who was forgotten since.
+            DamagedError: If the backup is damaged. There is no new store then.
+        """
+        backup, folder = checks.path("backup", backup).absolute(), checks.path("folder", folder).absolute()
+        put_back(backup, folder, forgotten)
+        return cls.open(folder, **{"forget_again": True} | options)
 
     def _begin(self, repair: bool, finish: bool, forget_again: bool) -> None:
         """Read the present version, and finish what is under way."""

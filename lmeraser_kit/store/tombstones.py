@@ -65,6 +65,11 @@ class Tombstones:
     def __len__(self) -> int:
         return len(self._known)
 
+    @property
+    def complete(self) -> bool:
+        """Whether all who were forgotten since the first key are recognised; not in a folder that was made anew."""
+        return bool(self._keys) and not self.blind
+
     def new_generation(self) -> int:
         """Make a new key: from now on tombstones are made with it. Returns its number.
 

@@ -1,0 +1,134 @@
+"""Backups of a store, and what keeps them from bringing back who was forgotten since.
+
+A backup is a copy of all files that the present version names, consistent while others read and write. It is no store:
+`Store.open` refuses it. `Store.restore` makes a store of it, from which those who were forgotten after the backup leave
+again before anything is answered: they are known by tombstones, or have to be named.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import shutil
+import sqlite3
+from collections.abc import Iterable
+from pathlib import Path
+
+from lmeraser_kit import checks
+from lmeraser_kit.ground.commitments import fresh_nonce
+from lmeraser_kit.store.files import (
+    FOLDERS,
+    DamagedError,
+    StoreError,
+    check_vacant,
+    flush_folder,
+    make_folders,
+    read_file,
+    replace_file,
+    write_file,
+)
+from lmeraser_kit.store.ledger import Ledger, seal_ledger
+from lmeraser_kit.store.recorded import RECORD
+from lmeraser_kit.store.snapshot import StoreFolder
+from lmeraser_kit.store.times import clock, text_of
+from lmeraser_kit.store.tombstones import tombstones_of
+
+MARK = "backup"  # the fact that makes a folder a backup: when it was made
+
+
+def back_up(files: StoreFolder, ledger: Ledger, folder: Path) -> Path:
+    """Copy a store; see `Store.backup`."""
+    if folder.exists():
+        raise StoreError(f"{folder} exists already: a backup is made into a new folder, and replaces none")
+    partial = folder.with_name(f".{folder.name}.partial")
+    shutil.rmtree(partial, ignore_errors=True)  # of an interrupted attempt
+    partial.mkdir(mode=0o700, parents=True)
+    make_folders(partial)
+    _copy_ledger(ledger.path, partial / "ledger.sqlite", {MARK: text_of(clock())})
+    with contextlib.closing(Ledger(partial, readonly=True)) as copied:
+        if copied.facts["version"] != files.version["name"]:
+            shutil.rmtree(partial)
+            raise StoreError("a writer has changed the store since it was opened for reading: open it again")
+        staged = [one.staged for one in copied.pending()]
+    for name in sorted(files.named(staged)):
+        replace_file(partial / name, read_file(files.folder / name))
+    seal_ledger(partial)
+    os.rename(partial, folder)
+    flush_folder(folder.parent)
+    return folder
+
+
+def put_back(backup: Path, folder: Path, forgotten: Iterable[str] | None) -> None:
+    """Make a store of a backup, in which those who left since are to leave first; see `Store.restore`."""
+    check_vacant(folder)
+    with contextlib.closing(Ledger(backup, readonly=True)) as ledger:
+        when = ledger.facts.get(MARK)
+        if not when:
+            raise StoreError(f"{backup} is a store, and no backup: Store.open opens it")
+        known = bool(ledger.facts["tombstones"]) and tombstones_of(folder).complete
+        if forgotten is None and not known:
+            raise StoreError(
+                f"who was forgotten after {when} would come back, and no tombstones say who that was: name them, "
+                "Store.restore(..., forgotten=[uids]); forgotten=[] says that there was nobody"
+            )
+        named = [] if forgotten is None else checks.names("forgotten", getattr(forgotten, "uids", forgotten))
+        make_folders(folder)
+        try:
+            _copy_files(backup, folder)
+        except BaseException:
+            for name in FOLDERS:
+                shutil.rmtree(folder / name)
+            raise
+        recorded = [_to_forget(folder, sorted(set(named)))] if named else []
+        _copy_ledger(ledger.path, folder / "ledger.partial", {MARK: ""}, recorded)
+    os.replace(folder / "ledger.partial", folder / "ledger.sqlite")  # from here on it is a store
+    flush_folder(folder)
+
+
+def check_no_backup(facts: dict[str, str], folder: Path) -> None:
+    """Refuse to open a backup (StoreError)."""
+    if when := facts.get(MARK):
+        raise StoreError(
+            f"{folder} is a backup of {when}: Store.restore({str(folder)!r}, FOLDER) makes a store of it, without "
+            "those who were forgotten since"
+        )
+
+
+def backup_folder(store: Path, folder: Path | str) -> Path:
+    """Where a backup goes: not into the store's own folder (StoreError)."""
+    folder = checks.path("folder", folder).absolute()
+    if store in (folder, *folder.parents):
+        raise StoreError(f"{folder} lies in the store's folder, which is its own: choose another for the backup")
+    return folder
+
+
+def _copy_files(backup: Path, folder: Path) -> None:
+    damaged = []
+    for name in FOLDERS:
+        for path in sorted((backup / name).iterdir()):
+            try:
+                replace_file(folder / name / path.name, read_file(path))
+            except DamagedError as error:
+                damaged += error.files
+    if damaged:
+        raise DamagedError(damaged, "this backup is damaged: take another, or restore these files of it")
+
+
+def _to_forget(folder: Path, uids: list[str]) -> tuple:
+    """A request to forget, as a row; of names that need not be held, for the backup may be older than they are."""
+    content = {"uids": uids, "kind": "uid", "salts": {uid: fresh_nonce() for uid in uids}}
+    staged, now = write_file(folder / "staged", "forget", json.dumps(content).encode(), ".json"), text_of(clock())
+    return "forget", len(uids), now, now, None, False, staged
+
+
+def _copy_ledger(source: Path, target: Path, facts: dict[str, str], recorded: Iterable[tuple] = ()) -> None:
+    """A consistent copy of a ledger, with other facts and further requests; it is there when this returns, or not."""
+    target.unlink(missing_ok=True)
+    ledger = sqlite3.connect(f"{source.resolve().as_uri()}?mode=ro", uri=True)
+    with contextlib.closing(ledger), contextlib.closing(sqlite3.connect(target)) as copy:
+        copy.execute("PRAGMA synchronous=EXTRA")
+        ledger.backup(copy)
+        copy.executemany("INSERT OR REPLACE INTO facts VALUES (?, ?)", facts.items())
+        copy.executemany(RECORD, recorded)
+        copy.commit()
