@@ -123,3 +123,12 @@ def test_a_deletion_that_fails_is_said_at_once(store, private, monkeypatch):
     with pytest.raises(ZeroDivisionError):
         store.forget(private.uids[0])
     assert store.eraser.state_hash() == before and waiting(store) == [("add", 1), ("forget", 1)]
+
+
+def test_nobody_else_can_read_a_store(make_eraser, private, tmp_path):
+    (tmp_path / "mine").mkdir(mode=0o755)
+    for folder in (tmp_path / "new" / "store", tmp_path / "mine"):
+        Store.create(folder, make_eraser(HashClusters(2), recipe={"epochs": 1}), private[:10]).close()
+        inside = [path for path in folder.iterdir() if path.name not in ("lock", "ledger.seal")]
+        assert len(inside) == 6 and not any(path.stat().st_mode & 0o077 for path in inside)
+    assert not (tmp_path / "new" / "store").stat().st_mode & 0o077

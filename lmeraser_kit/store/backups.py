@@ -125,6 +125,7 @@ def _to_forget(folder: Path, uids: list[str]) -> tuple:
 def _copy_ledger(source: Path, target: Path, facts: dict[str, str], recorded: Iterable[tuple] = ()) -> None:
     """A consistent copy of a ledger, with other facts and further requests; it is there when this returns, or not."""
     target.unlink(missing_ok=True)
+    target.touch(mode=0o600)
     ledger = sqlite3.connect(f"{source.resolve().as_uri()}?mode=ro", uri=True)
     with contextlib.closing(ledger), contextlib.closing(sqlite3.connect(target)) as copy:
         copy.execute("PRAGMA synchronous=EXTRA")

@@ -70,9 +70,9 @@ def check_vacant(folder: Path) -> None:
 
 
 def make_folders(folder: Path) -> None:
-    """Make a store's folders, if they are not there."""
-    for name in FOLDERS:
-        (folder / name).mkdir(parents=True, exist_ok=True)
+    """Make a store's folders, if they are not there, for their owner alone."""
+    for path in (folder, *(folder / name for name in FOLDERS)):
+        path.mkdir(mode=0o700, parents=True, exist_ok=True)
     flush_folder(folder)
     flush_folder(folder.parent)
 

@@ -89,6 +89,7 @@ class Ledger:
         """Make a ledger in which the fit is the first request. It is there when this returns, or not at all."""
         partial = folder / "ledger.partial"
         partial.unlink(missing_ok=True)  # of an interrupted attempt
+        partial.touch(mode=0o600)
         with contextlib.closing(sqlite3.connect(partial)) as database:
             database.executescript(TABLES)
             database.executemany("INSERT INTO facts VALUES (?, ?)", facts.items())
