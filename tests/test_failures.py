@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from lmeraser_kit import HashClusters, Samples, Store
+from lmeraser_kit.ground import determinism
 from lmeraser_kit.unlearning import rebuild
 
 LEARN = rebuild.learn_cluster
@@ -132,3 +133,13 @@ def test_nobody_else_can_read_a_store(make_eraser, private, tmp_path):
         inside = [path for path in folder.iterdir() if path.name not in ("lock", "ledger.seal")]
         assert len(inside) == 6 and not any(path.stat().st_mode & 0o077 for path in inside)
     assert not (tmp_path / "new" / "store").stat().st_mode & 0o077
+
+
+def test_what_an_upgrade_costs_is_said_before(store, private, monkeypatch, make_eraser):
+    monkeypatch.setattr(determinism, "code_digest", lambda: "other-code")
+    cost = "kit: .* then, other-code now.*the next request learns all 40 samples again"
+    with pytest.warns(UserWarning, match=cost), opened_again(store) as again:
+        assert sum(again.forget(private.uids[0]).clusters_tuned.values()) == 39
+        again.verify()
+    with warnings.catch_warnings(action="error"), Store.open(store.folder, verbose=False) as again:
+        assert sum(again.forget(private.uids[1]).clusters_tuned.values()) < 39

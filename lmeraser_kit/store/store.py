@@ -188,6 +188,8 @@ class Store(TransactingStore):
             return self._forgotten_and_back(self.eraser.state_.owners_by_uid())
         if damaged:
             self._ledger.record("repair", 0, "")
+        if fitted:
+            self._warn_of_changes()
         if not fitted and finish:
             self.recovered = self.run()
         state = getattr(self.eraser, "state_", None)

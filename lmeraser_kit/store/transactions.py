@@ -21,6 +21,7 @@ from lmeraser_kit.store.recorded import Recorded
 from lmeraser_kit.store.times import moment_of
 from lmeraser_kit.store.waiting import planned
 from lmeraser_kit.unlearning.base import BaseEraser
+from lmeraser_kit.unlearning.verification import environment_changes
 
 
 class TransactingStore(ReadableStore):
@@ -134,6 +135,15 @@ class TransactingStore(ReadableStore):
                 else:
                     nothing_left.append(one)
         return kept, nothing_left
+
+    def _warn_of_changes(self) -> None:
+        """Say before it costs time that bits from elsewhere are not gone on with: another chip, version or code."""
+        if changed := environment_changes(self.eraser.environment_, self.eraser.rebuild().environment):
+            warnings.warn(
+                f"this store was computed in another environment ({changed}): predictions go on, verify() has nothing "
+                f"to compare with, and the next request learns all {len(self.eraser.state_)} samples again, once",
+                stacklevel=4,
+            )
 
     def _warn(self, failed: dict[int, Exception]) -> None:
         for number, error in failed.items():

@@ -32,8 +32,8 @@ def verify_state(
         ValueError: If there is no such cluster.
     """
     here, models = rebuild.environment, state.models
-    if changed := [f"{k}: {v} then, {here.get(k)} now" for k, v in then.items() if here.get(k) != v]:
-        raise RuntimeError(f"bits cannot be compared, environment changed ({'; '.join(changed)}): fit again")
+    if changed := environment_changes(then, here):
+        raise RuntimeError(f"bits cannot be compared, environment changed ({changed}): fit again")
     given = models if clusters is None else clusters if isinstance(clusters, Iterable) else [clusters]
     chosen = {checks.whole("clusters", k, least=0) for k in given}
     if unknown := chosen - models.keys():
@@ -47,3 +47,10 @@ def verify_state(
     if wrong:
         named = some_of((re.sub("^cluster ", f"{word} ", name) for name in wrong), len(wrong))
         raise ExactnessError(f"not what a fit on the {len(samples)} samples held gives: {named}", wrong)
+
+
+def environment_changes(then: Mapping[str, str | int], here: Mapping[str, str | int]) -> str:
+    """What of the environment in which a state was computed is not so here, in words; empty if nothing."""
+    return "; ".join(
+        f"{name}: {value} then, {here.get(name)} now" for name, value in then.items() if here.get(name) != value
+    )
