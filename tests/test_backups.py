@@ -121,14 +121,16 @@ def test_a_backup_is_whole_or_not_there(make_store, private, tmp_path, monkeypat
             backups, "replace_file", lambda *a: copy(*a) if next(n) < 5 else (_ for _ in ()).throw(OSError("No space"))
         )
         store.backup(tmp_path / "backup")
-    assert not (tmp_path / "backup").exists()
+    assert not (tmp_path / "backup").exists() and not list(tmp_path.glob(".*"))
     assert store.backup(tmp_path / "backup").is_dir()
     assert not list(tmp_path.glob(".*"))
     file = next((tmp_path / "backup" / "clusters").iterdir())
     file.write_bytes(file.read_bytes()[:-1])
-    with pytest.raises(DamagedError, match="this backup is damaged"):
-        Store.restore(tmp_path / "backup", tmp_path / "restored", forgotten=[])
-    assert not any(path.is_file() for path in (tmp_path / "restored").rglob("*"))
+    for _ in range(2):  # truncated, then missing
+        with pytest.raises(DamagedError, match=f"{file.name}; they are of .*backup: take another"):
+            Store.restore(tmp_path / "backup", tmp_path / "restored", forgotten=[])
+        assert not any(path.is_file() for path in (tmp_path / "restored").rglob("*"))
+        file.unlink(missing_ok=True)
     with pytest.raises(StoreError, match="is a store, and no backup"):
         Store.restore(store.folder, tmp_path / "restored", forgotten=[])
 

@@ -147,7 +147,7 @@ def on_dask(client: Any) -> Iterator[Workers]:
 
 def n_at_once(n_jobs: int | None) -> int:
     """How many calls are made at a time: on Dask's workers one each, else what joblib makes of n_jobs."""
-    return len(_workers[-1].client.nthreads()) if _workers else joblib.effective_n_jobs(n_jobs)
+    return max(1, len(_workers[-1].client.nthreads())) if _workers else joblib.effective_n_jobs(n_jobs)
 
 
 def each(

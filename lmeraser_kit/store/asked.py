@@ -99,8 +99,7 @@ class Requests:
         times = self._times(deadline, arrived)
         self._check_readable(eraser.state_, uids)
         salts = {name: fresh_nonce() for name in owners or uids}
-        content = {"uids": uids, "kind": "owner" if owners else "uid", "salts": salts}
-        staged = write_file(self.folder / "staged", "forget", json.dumps(content).encode(), ".json")
+        staged = stage_forget(self.folder, "owner" if owners else "uid", uids, salts)
         number = self.ledger.record("forget", len(uids), staged, **times)
         self._bury(eraser.state_, uids)
         self.uids[number] = set(uids)
@@ -198,6 +197,12 @@ class Requests:
             part = state.members[k]
             if (set(part.uids.tolist()) - set(uids)) & self.held.keys():
                 np.asarray(part.images)
+
+
+def stage_forget(folder: Path, kind: str, uids: list[str], salts: dict[str, str]) -> str:
+    """Write who is to be forgotten, and the salts of the names (`kind`: uid or owner) that the request gives."""
+    content = {"uids": uids, "kind": kind, "salts": salts}
+    return write_file(folder / "staged", "forget", json.dumps(content).encode(), ".json")
 
 
 def stage_samples(folder: Path, samples: Samples) -> str:

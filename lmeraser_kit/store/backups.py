@@ -17,8 +17,10 @@ from pathlib import Path
 
 from lmeraser_kit import checks
 from lmeraser_kit.ground.commitments import fresh_nonce
+from lmeraser_kit.store.asked import stage_forget
 from lmeraser_kit.store.files import (
     FOLDERS,
+    RESTORE,
     DamagedError,
     StoreError,
     check_vacant,
@@ -26,7 +28,6 @@ from lmeraser_kit.store.files import (
     make_folders,
     read_file,
     replace_file,
-    write_file,
 )
 from lmeraser_kit.store.ledger import Ledger, seal_ledger
 from lmeraser_kit.store.recorded import RECORD
@@ -34,7 +35,7 @@ from lmeraser_kit.store.snapshot import StoreFolder
 from lmeraser_kit.store.times import clock, text_of
 from lmeraser_kit.store.tombstones import tombstones_of
 
-MARK = "backup"  # the fact that makes a folder a backup: when it was made
+MARK, NAMES = "backup", "backup_files"  # the facts that make a folder a backup: when it was made, and of which files
 
 
 def back_up(files: StoreFolder, ledger: Ledger, folder: Path) -> Path:
@@ -44,17 +45,20 @@ def back_up(files: StoreFolder, ledger: Ledger, folder: Path) -> Path:
     partial = folder.with_name(f".{folder.name}.partial")
     shutil.rmtree(partial, ignore_errors=True)  # of an interrupted attempt
     partial.mkdir(mode=0o700, parents=True)
-    make_folders(partial)
-    _copy_ledger(ledger.path, partial / "ledger.sqlite", {MARK: text_of(clock())})
-    with contextlib.closing(Ledger(partial, readonly=True)) as copied:
-        if copied.facts["version"] != files.version["name"]:
-            shutil.rmtree(partial)
-            raise StoreError("a writer has changed the store since it was opened for reading: open it again")
-        staged = [one.staged for one in copied.pending()]
-    for name in sorted(files.named(staged)):
-        replace_file(partial / name, read_file(files.folder / name))
-    seal_ledger(partial)
-    os.rename(partial, folder)
+    try:
+        make_folders(partial)
+        _copy_ledger(ledger.path, partial / "first.sqlite", {})
+        names = sorted(files.named(_staged_in(partial / "first.sqlite", files.version["name"])))
+        _copy_ledger(
+            partial / "first.sqlite", partial / "ledger.sqlite", {MARK: text_of(clock()), NAMES: json.dumps(names)}
+        )
+        (partial / "first.sqlite").unlink()
+        _copy_files(files.folder, partial, names)
+        seal_ledger(partial)
+        os.rename(partial, folder)
+    except BaseException:
+        shutil.rmtree(partial, ignore_errors=True)  # it holds private samples
+        raise
     flush_folder(folder.parent)
     return folder
 
@@ -75,13 +79,13 @@ def put_back(backup: Path, folder: Path, forgotten: Iterable[str] | None) -> Non
         named = [] if forgotten is None else checks.names("forgotten", getattr(forgotten, "uids", forgotten))
         make_folders(folder)
         try:
-            _copy_files(backup, folder)
+            _copy_files(backup, folder, json.loads(ledger.facts[NAMES]))
         except BaseException:
             for name in FOLDERS:
                 shutil.rmtree(folder / name)
             raise
         recorded = [_to_forget(folder, sorted(set(named)))] if named else []
-        _copy_ledger(ledger.path, folder / "ledger.partial", {MARK: ""}, recorded)
+        _copy_ledger(ledger.path, folder / "ledger.partial", {MARK: "", NAMES: ""}, recorded)
     os.replace(folder / "ledger.partial", folder / "ledger.sqlite")  # from here on it is a store
     flush_folder(folder)
 
@@ -103,22 +107,29 @@ def backup_folder(store: Path, folder: Path | str) -> Path:
     return folder
 
 
-def _copy_files(backup: Path, folder: Path) -> None:
+def _copy_files(source: Path, folder: Path, names: list[str]) -> None:
+    """Copy files, comparing their hashes. Raises DamagedError that names all that are missing or changed."""
     damaged = []
-    for name in FOLDERS:
-        for path in sorted((backup / name).iterdir()):
-            try:
-                replace_file(folder / name / path.name, read_file(path))
-            except DamagedError as error:
-                damaged += error.files
+    for name in names:
+        try:
+            replace_file(folder / name, read_file(source / name))
+        except DamagedError as error:
+            damaged += error.files
     if damaged:
-        raise DamagedError(damaged, "this backup is damaged: take another, or restore these files of it")
+        raise DamagedError(damaged, f"they are of {source}: take another backup, or {RESTORE}")
+
+
+def _staged_in(ledger: Path, version: str) -> list[str]:
+    """The staged files of a copied ledger, which has to be of the version that is copied with it (StoreError)."""
+    with contextlib.closing(sqlite3.connect(ledger)) as copied:
+        if copied.execute("SELECT value FROM facts WHERE name = 'version'").fetchone() != (version,):
+            raise StoreError("a writer has changed the store since it was opened for reading: open it again")
+        return [staged for (staged,) in copied.execute("SELECT staged FROM requests WHERE certificate IS NULL")]
 
 
 def _to_forget(folder: Path, uids: list[str]) -> tuple:
     """A request to forget, as a row; of names that need not be held, for the backup may be older than they are."""
-    content = {"uids": uids, "kind": "uid", "salts": {uid: fresh_nonce() for uid in uids}}
-    staged, now = write_file(folder / "staged", "forget", json.dumps(content).encode(), ".json"), text_of(clock())
+    staged, now = stage_forget(folder, "uid", uids, {uid: fresh_nonce() for uid in uids}), text_of(clock())
     return "forget", len(uids), now, now, None, False, staged
 
 
