@@ -25,6 +25,8 @@ $(READY): requirements.lock pyproject.toml
 	$(BIN)/python -m pip install --requirement requirements.lock
 	$(BIN)/python -m pip install --quiet --no-deps --editable .
 	$(BIN)/python -m pip check
+	@echo "Training the small backbone of the lessons and of the page (half a minute)."
+	$(BIN)/python -c 'from lmeraser_kit.lab.references import split_and_backbone; split_and_backbone()'
 	@touch $@
 
 reproduce: $(READY)  ## run a profile (PROFILE=quick) into results/PROFILE, and compare it with the reference; SET='{seed: [0]}' NAME=mine

@@ -42,7 +42,7 @@ LEARNERS = {
 @pytest.fixture
 def check(backbone, private, split):
     def check(eraser, **options):
-        return check_eraser(eraser, private[:48], split.public[:80], verbose=False, **options)
+        return check_eraser(eraser, private[:32], split.public[:50], verbose=False, **options)
 
     return check
 
