@@ -139,15 +139,28 @@ def test_a_failed_run_says_where_and_does_not_count(notebook, tmp_path):
     assert subprocess.run([*command[:-1], "{nane: a}"], capture_output=True).returncode == 2
 
 
-def test_a_grid_becomes_runs_named_by_what_is_swept(notebook):
-    config = {"notebooks": {"count": [{"n": [1, 2], "name": ["a"]}, {"n": [3], "name": "b/c"}]}}
-    planned = runs.plan(config, notebook.parent)
+@pytest.fixture
+def listing(tmp_path):
+    return notebook_of(tmp_path / "count.ipynb", parameters='n: int = 3\nsome: list[int] = []\nword: str = ""\n')
+
+
+def test_a_grid_becomes_runs_named_by_what_is_swept(listing):
+    grids = [{"grid": "a b", "n": [2, 1], "some": [[3]]}, {"n": 3, "some": [[], [4, 5]], "word": ["b/c"]}]
+    planned = runs.plan({"notebooks": {"count": grids}}, listing.parent)
     assert planned == {
-        ("count", "n-1_name-a"): {"n": 1, "name": "a"},
-        ("count", "n-2_name-a"): {"n": 2, "name": "a"},
-        ("count", "n-3_name-b-c"): {"n": 3, "name": "b/c"},
+        ("count", "a-b_n-2_some-3"): {"n": 2, "some": [3]},
+        ("count", "a-b_n-1_some-3"): {"n": 1, "some": [3]},
+        ("count", "n-3_some-_b-c"): {"n": 3, "some": [], "word": "b/c"},
+        ("count", "n-3_some-4-5_b-c"): {"n": 3, "some": [4, 5], "word": "b/c"},
     }
-    assert runs.expand({"methods": [["a", "b"]]}) == [{"methods": ["a", "b"]}]
+    only = runs.plan({"notebooks": {"count": {"n": 1, "some": [[1, 2]]}}}, listing.parent)
+    assert only == {("count", "only"): {"n": 1, "some": [1, 2]}}  # nothing is swept: a list is passed
+
+
+def test_runs_of_every_profile_have_names_that_a_person_reads():
+    for path in (results.PROJECT / "workflow" / "config").glob("*.yaml"):
+        for notebook, name in runs.plan(yaml.safe_load(path.read_text())):
+            assert len(name) <= 80 and not re.search("[0-9a-f]{8}", name), (path.stem, notebook, name)
 
 
 @pytest.mark.parametrize(
@@ -159,11 +172,13 @@ def test_a_grid_becomes_runs_named_by_what_is_swept(notebook):
         ({"notebooks": {"cuont": {"n": [1]}}}, "no notebook"),
         ({"notebooks": {"count": {"m": [1]}}}, "no parameter 'm'"),
         ({"notebooks": {"count": {"n": [1, 1]}}}, "a value occurs twice"),
+        ({"notebooks": {"count": [{"n": [1]}, {"n": [1], "some": [[2]]}]}}, "give each of these a name"),
+        ({"notebooks": {"count": {"n": [1], "word": ["w" * 200]}}}, "give its grid a name, and sweep less"),
     ],
 )
-def test_a_bad_profile_is_refused_before_anything_runs(notebook, config, message):
+def test_a_bad_profile_is_refused_before_anything_runs(listing, config, message):
     with pytest.raises(ValueError, match=message):
-        runs.plan(config, notebook.parent)
+        runs.plan(config, listing.parent)
 
 
 def test_a_notebook_without_an_answer_fails(tmp_path):

@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import argparse
 import difflib
-import hashlib
 import itertools
 import os
 import platform
@@ -63,27 +62,45 @@ def expand(grid: dict) -> list[dict]:
 def plan(config: dict, notebooks: Path | str = NOTEBOOKS) -> dict[tuple[str, str], dict]:
     """The runs of a profile: (notebook, run's name) -> parameters. All but names is checked (`parameters`).
 
-    A profile's entry may be a list of grids. A run is named by the parameters that are swept.
+    A profile's entry may be a list of grids. A run is named by the parameters that are swept, in the profile's order:
+    `lmeraser_n_clusters-8_seed-0`. Grids that differ in nothing that is swept get names: `{grid: prompts, ...}`.
 
     Raises:
-        ValueError: If a grid is empty, a notebook or a parameter is unknown, or two runs have one name.
+        ValueError: If a grid is empty, a notebook or a parameter is unknown, or two runs have one name, or a long one.
     """
     runs: dict[tuple[str, str], dict] = {}
     if not config or not config.get("notebooks"):
         raise ValueError("the profile names no notebooks: nothing would run")
     for notebook, grids in config["notebooks"].items():
         grids = grids if isinstance(grids, list) else [grids]
-        swept = {name for grid in grids for name, values in (grid or {}).items() if isinstance(values, list)}
-        for parameters in itertools.chain.from_iterable(map(expand, grids)):
-            name = "_".join(f"{k}-{parameters[k]}" for k in sorted(swept & parameters.keys())) or "only"
-            name = "".join(c if c.isalnum() or c in "-_." else "-" for c in name)
-            if len(name) > 80:  # file systems have a limit
-                name = f"{name[:70]}-{hashlib.sha256(name.encode()).hexdigest()[:8]}"
-            if (notebook, name) in runs:
-                raise ValueError(f"two runs of {notebook} are named {name!r}: a value occurs twice in the grid")
-            check_parameters(Path(notebooks) / f"{notebook}.ipynb", parameters)
-            runs[notebook, name] = parameters
+        swept = {name for grid in grids for name, values in (grid or {}).items() if _swept(values)}
+        for grid in grids:
+            title = [str(grid["grid"])] if grid and "grid" in grid else []
+            for parameters in expand({k: v for k, v in (grid or {}).items() if k != "grid"}):
+                name = "_".join([*title, *(_said(k, v) for k, v in parameters.items() if k in swept)]) or "only"
+                name = "".join(c if c.isalnum() or c in "-_." else "-" for c in name)
+                if (notebook, name) in runs:
+                    raise ValueError(
+                        f"two runs of {notebook} are named {name!r}: a value occurs twice in a grid, or two grids "
+                        "differ in nothing that is swept; give each of these a name, such as {grid: prompts, ...}"
+                    )
+                if len(name) > 150:  # file systems have a limit
+                    raise ValueError(f"a run of {notebook} would be named {name}: give its grid a name, and sweep less")
+                check_parameters(Path(notebooks) / f"{notebook}.ipynb", parameters)
+                runs[notebook, name] = parameters
     return runs
+
+
+def _swept(values: Any) -> bool:
+    """Whether a grid's entry is swept; a list alone in a list is only the way to pass one."""
+    return isinstance(values, list) and (len(values) != 1 or not isinstance(values[0], (list, dict)))
+
+
+def _said(name: str, value: Any) -> str:
+    """A parameter in a run's name: words speak for themselves, numbers need their parameter's name."""
+    if isinstance(value, str):
+        return value
+    return f"{name}-{'-'.join(map(str, value)) if isinstance(value, list) else value}"
 
 
 def changed(profile: dict, values: dict) -> dict:
@@ -105,7 +122,9 @@ def changed(profile: dict, values: dict) -> dict:
         used |= mine.keys()
         everything |= known.keys()
         several = grids if isinstance(grids, list) else [grids]
-        notebooks[notebook] = list({repr(grid): grid for grid in ({**grid, **mine} for grid in several)}.values())
+        renewed = [{**grid, **mine} for grid in several]
+        once = {repr({k: v for k, v in grid.items() if k != "grid"}): grid for grid in renewed}  # SET makes some alike
+        notebooks[notebook] = list(once.values())
     if unknown := values.keys() - used:
         near = difflib.get_close_matches(min(unknown), everything, 1)
         hint = f"; did you mean {near[0]!r}?" if near else ""
