@@ -10,7 +10,7 @@ BIN := $(VENV)/bin
 READY := $(VENV)/ready
 
 .DEFAULT_GOAL := help
-.PHONY: help reproduce agree reference tolerance plan test kill-test bench gpu stand-ins lessons student-copy graded-copy class lab lint docs clean lock
+.PHONY: help reproduce slurm slurm-test agree reference tolerance plan test kill-test bench gpu stand-ins lessons student-copy graded-copy class lab lint docs clean lock
 
 help:  ## this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -32,6 +32,10 @@ $(READY): requirements.lock pyproject.toml
 reproduce: $(READY)  ## run a profile (PROFILE=quick) into results/PROFILE, and compare it with the reference; SET='{seed: [0]}' NAME=mine
 	@SET='$(SET)' $(BIN)/python -m lmeraser_kit.experiments.reproduce '$(PROFILE)' --name '$(NAME)' --cores '$(CORES)'
 
+slurm: $(READY)  ## the same on a cluster, given on its login node: PROFILE=paper PARTITION= ACCOUNT= GPUS=1
+	@SET='$(SET)' $(BIN)/python -m lmeraser_kit.experiments.reproduce '$(PROFILE)' --name '$(NAME)' --slurm --cores '$(or $(RUN_CORES),1)' \
+		--partition '$(PARTITION)' --account '$(ACCOUNT)' --gpus '$(GPUS)' --memory '$(MEMORY)' --minutes '$(MINUTES)'
+
 agree: $(READY)  ## how a run (PROFILE=quick NAME=quick) agrees with the reference of its profile
 	@$(BIN)/python -m lmeraser_kit.experiments.agreement '$(PROFILE)' --name '$(NAME)'
 
@@ -46,6 +50,9 @@ plan: $(READY)  ## what a profile would run here, and about how long it would ta
 
 test: $(READY)  ## run the tests, CORES files at a time, at most 8
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $$(($(CORES) < 8 ? $(CORES) : 8)) --dist loadfile --no-loadscope-reorder
+
+slurm-test: $(READY)  ## make slurm on a SLURM of this machine, against make reproduce; as root (docs/slurm.md)
+	$(BIN)/python tests/one_machine_slurm.py
 
 kill-test: $(READY)  ## kill a store at 240 random points (SIGKILL) and look what is there afterwards
 	OMP_NUM_THREADS=1 $(BIN)/python tests/kill.py --points 240

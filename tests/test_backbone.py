@@ -1,4 +1,6 @@
 import pickle
+import time
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
@@ -240,6 +242,22 @@ def test_the_default_backbone_knows_digits(split):
     features, test_features = (backbone.features(part.images) for part in (split.private, split.test))
     predicted = linear_probe(features, split.private.labels, test_features)
     assert (predicted == split.test.labels).mean() >= 0.93
+
+
+def test_a_backbone_that_two_want_is_trained_once(split, tmp_path, monkeypatch):
+    real, trained = Backbone.train, []
+
+    def train(*arguments, **options):
+        trained.append(1)
+        time.sleep(1)
+        return real(*arguments, **options)
+
+    monkeypatch.setattr(Backbone, "train", train)
+    with ThreadPoolExecutor() as pool:
+        wanted = [pool.submit(backbone_for, "small-vit", split.public[:20], 0, root=tmp_path) for _ in range(2)]
+    one, other = (each.result() for each in wanted)
+    assert one.fingerprint == other.fingerprint and len(trained) == 1
+    assert [path.suffix for path in (tmp_path / "backbones").iterdir()] == [".safetensors"]
 
 
 def test_augmentation_does_what_it_says():

@@ -3,7 +3,7 @@
 import pytest
 import yaml
 
-from lmeraser_kit.experiments import estimate, results, runs
+from lmeraser_kit.experiments import estimate, profiles, results
 from lmeraser_kit.experiments.results import PROJECT
 
 
@@ -20,7 +20,7 @@ def quick_pace(monkeypatch):
 @pytest.mark.parametrize("name", results.profiles())
 def test_every_profile_has_a_plan_and_an_estimate(name, quick_pace):
     table = estimate.estimate(profile(name))
-    assert len(table) == len(runs.plan(profile(name))) and (table["minutes"] > 0).all()
+    assert len(table) == len(profiles.plan(profile(name))) and (table["minutes"] > 0).all()
     forward = table.loc[table["notebook"] == "10_frontier", "forward"]
     assert (forward >= 0).all() and table["forward"].sum() > 0
 
@@ -79,20 +79,14 @@ def test_a_backbone_is_timed_without_its_weights(capsys):
 
 
 def test_changes_reach_every_notebook_that_has_the_parameter():
-    changed = runs.changed(profile("tiny"), {"seed": [4, 5], "n_requests": 1})
-    planned = runs.plan(changed)
+    changed = profiles.changed(profile("tiny"), {"seed": [4, 5], "n_requests": 1})
+    planned = profiles.plan(changed)
     assert {run["seed"] for run in planned.values()} == {4, 5}
     assert {run.get("n_requests") for (notebook, _), run in planned.items() if notebook == "04_unlearning"} == {1}
     assert all("n_requests" not in run for (notebook, _), run in planned.items() if notebook == "02_clusters")
     with pytest.raises(ValueError, match="no notebook of the profile has a parameter 'sed'"):
-        runs.changed(profile("tiny"), {"sed": [1]})
+        profiles.changed(profile("tiny"), {"sed": [1]})
     with pytest.raises(ValueError, match="expected names and values"):
-        runs.changed(profile("tiny"), ["seed"])
+        profiles.changed(profile("tiny"), ["seed"])
     same = {"notebooks": {"01_backbone": [{"seed": [0]}, {"seed": [1]}]}}
-    assert runs.changed(same, {"seed": [3]})["notebooks"]["01_backbone"] == [{"seed": [3]}]  # two grids become one
-
-
-def test_long_names_of_runs_are_cut_and_stay_apart():
-    grid = {"methods": [["one head"] * 9 + [str(i)] for i in range(2)], "seed": [0]}
-    names = [name for _, name in runs.plan({"notebooks": {"10_frontier": grid}})]
-    assert len(set(names)) == 2 and max(map(len, names)) < 90
+    assert profiles.changed(same, {"seed": [3]})["notebooks"]["01_backbone"] == [{"seed": [3]}]  # two grids become one

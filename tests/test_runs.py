@@ -20,7 +20,7 @@ from papermill.exceptions import PapermillExecutionError
 
 from lmeraser_kit.backbones import VITS
 from lmeraser_kit.data import datasets, inputs
-from lmeraser_kit.experiments import parameters, reproduce, results, runs
+from lmeraser_kit.experiments import parameters, profiles, reproduce, results, runs
 from lmeraser_kit.experiments.report import write_report
 from lmeraser_kit.ground.determinism import progress
 
@@ -146,20 +146,20 @@ def listing(tmp_path):
 
 def test_a_grid_becomes_runs_named_by_what_is_swept(listing):
     grids = [{"grid": "a b", "n": [2, 1], "some": [[3]]}, {"n": 3, "some": [[], [4, 5]], "word": ["b/c"]}]
-    planned = runs.plan({"notebooks": {"count": grids}}, listing.parent)
+    planned = profiles.plan({"notebooks": {"count": grids}}, listing.parent)
     assert planned == {
         ("count", "a-b_n-2_some-3"): {"n": 2, "some": [3]},
         ("count", "a-b_n-1_some-3"): {"n": 1, "some": [3]},
         ("count", "n-3_some-_b-c"): {"n": 3, "some": [], "word": "b/c"},
         ("count", "n-3_some-4-5_b-c"): {"n": 3, "some": [4, 5], "word": "b/c"},
     }
-    only = runs.plan({"notebooks": {"count": {"n": 1, "some": [[1, 2]]}}}, listing.parent)
+    only = profiles.plan({"notebooks": {"count": {"n": 1, "some": [[1, 2]]}}}, listing.parent)
     assert only == {("count", "only"): {"n": 1, "some": [1, 2]}}  # nothing is swept: a list is passed
 
 
 def test_runs_of_every_profile_have_names_that_a_person_reads():
     for path in (results.PROJECT / "workflow" / "config").glob("*.yaml"):
-        for notebook, name in runs.plan(yaml.safe_load(path.read_text())):
+        for notebook, name in profiles.plan(yaml.safe_load(path.read_text())):
             assert len(name) <= 80 and not re.search("[0-9a-f]{8}", name), (path.stem, notebook, name)
 
 
@@ -172,13 +172,13 @@ def test_runs_of_every_profile_have_names_that_a_person_reads():
         ({"notebooks": {"cuont": {"n": [1]}}}, "no notebook"),
         ({"notebooks": {"count": {"m": [1]}}}, "no parameter 'm'"),
         ({"notebooks": {"count": {"n": [1, 1]}}}, "a value occurs twice"),
-        ({"notebooks": {"count": [{"n": [1]}, {"n": [1], "some": [[2]]}]}}, "give each of these a name"),
+        ({"notebooks": {"count": [{"n": [1]}, {"n": [1], "some": [[2]]}]}}, "name grids: {grid: heads"),
         ({"notebooks": {"count": {"n": [1], "word": ["w" * 200]}}}, "give its grid a name, and sweep less"),
     ],
 )
 def test_a_bad_profile_is_refused_before_anything_runs(listing, config, message):
     with pytest.raises(ValueError, match=message):
-        runs.plan(config, listing.parent)
+        profiles.plan(config, listing.parent)
 
 
 def test_a_notebook_without_an_answer_fails(tmp_path):

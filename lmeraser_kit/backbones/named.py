@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 
 import torch
+from filelock import SoftFileLease
 
 from lmeraser_kit import checks
 from lmeraser_kit.backbones.backbone import PRECISIONS, Backbone
@@ -32,7 +33,7 @@ def backbone_for(
     """The backbone that a name stands for.
 
     Args:
-        name: One of VITS (trained on `public`, and kept under data/backbones for the next run); one of PAPER; a path of
+        name: One of VITS (trained on `public`, once, and kept under data/backbones); one of PAPER; a path of
             a safetensors file that `Backbone.save` wrote; or a timm name, whose weights are read from
             data/weights/NAME.safetensors if they are there, and downloaded otherwise. `NAME@96` sets the side of the
             input of the last kind, in pixels; with `NAME@96+224` heads see both (`timm_models.read_timm`). Or a name
@@ -63,7 +64,10 @@ def backbone_for(
         here = json.dumps(environment(pick_device(device), 1))
         path = root / "backbones" / f"{digest(*made_from, here)[:24]}.safetensors"
         if not path.is_file():
-            Backbone.train(public, epochs, seed, device, **VITS[name]).save(path)
+            path.parent.mkdir(parents=True, exist_ok=True)
+            with SoftFileLease(path.with_suffix(".lock"), lease_duration=60):  # on a shared disk, too: others wait
+                if not path.is_file():
+                    Backbone.train(public, epochs, seed, device, **VITS[name]).save(path)
         return kept(Backbone.load(path, device).at(precision))
     if name in (others := installed("backbones")):
         return kept(others[name].load()(device).at(precision)).standardised(public)

@@ -29,7 +29,7 @@ from lmeraser_kit.baselines.methods import FRONTIER, UNDIVIDED
 from lmeraser_kit.data.copies import N_VIEWS
 from lmeraser_kit.data.datasets import PAPER_SHARE, PUBLIC_BELOW, load_dataset
 from lmeraser_kit.data.inputs import DATA, absent_inputs
-from lmeraser_kit.experiments import parameters, runs
+from lmeraser_kit.experiments import parameters, profiles
 from lmeraser_kit.experiments.results import NOTEBOOKS, profile_file
 from lmeraser_kit.ground.determinism import exact_arithmetic, native_precisions, progress
 from lmeraser_kit.learners.recipe import named_recipe
@@ -184,11 +184,11 @@ def estimate(profile: dict) -> pd.DataFrame:
         profile: What a file of workflow/config holds.
 
     Raises:
-        ValueError: As for `runs.plan`.
+        ValueError: As for `profiles.plan`.
     """
     planned = {
         (notebook, name): parameters.check_parameters(NOTEBOOKS / f"{notebook}.ipynb", changes)
-        for (notebook, name), changes in runs.plan(profile).items()
+        for (notebook, name), changes in profiles.plan(profile).items()
     }
     for (notebook, _), given in planned.items():
         parameters.check_names(notebook, given)
@@ -252,8 +252,8 @@ def main(arguments: list[str] | None = None) -> int:
         print(f"--cores (CORES=) is {options.cores}, expected at least 1", file=sys.stderr)
         return 2
     try:
-        config = runs.changed(yaml.safe_load(file.read_text()), yaml.safe_load(options.set) or {})
-        planned, table = runs.plan(config), estimate(config)
+        config = profiles.changed(yaml.safe_load(file.read_text()), yaml.safe_load(options.set) or {})
+        planned, table = profiles.plan(config), estimate(config)
     except (ValueError, yaml.YAMLError) as error:
         print(f"{options.profile}: {error}", file=sys.stderr)
         return 2

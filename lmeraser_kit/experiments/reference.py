@@ -21,7 +21,7 @@ import pandas as pd
 
 from lmeraser_kit.experiments import agreement, parameters, runs
 from lmeraser_kit.experiments.agreement import REFERENCE
-from lmeraser_kit.experiments.reproduce import planned_runs
+from lmeraser_kit.experiments.profiles import planned_runs
 from lmeraser_kit.experiments.results import NOTEBOOKS, PROJECT, manifests, run_folder
 
 KEPT = {"tables": (".csv", ".md"), "figures": (".png", ".svg"), "runs": (".json", ".csv", ".yaml")}

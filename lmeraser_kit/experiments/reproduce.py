@@ -1,4 +1,4 @@
-"""`make reproduce`: one profile through Snakemake, stopped and taken up again at will, and how it agrees.
+"""`make reproduce` and `make slurm`: one profile through Snakemake, stopped and taken up at will, and how it agrees.
 
 SET='{seed: [0]}' python -m lmeraser_kit.experiments.reproduce quick --name mine --cores 2
 """
@@ -13,6 +13,8 @@ import signal
 import subprocess
 import sys
 from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
 
 from lmeraser_kit.experiments.extras import need
 
@@ -21,28 +23,11 @@ need("batch", __name__, repository=True)
 import yaml
 
 from lmeraser_kit.data.inputs import DATA, absent_inputs
-from lmeraser_kit.experiments import agreement, runs
+from lmeraser_kit.experiments import agreement, profiles
 from lmeraser_kit.experiments.parameters import check_names
 from lmeraser_kit.experiments.results import PROJECT, profile_file, run_folder
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)  # Ctrl-C, a request to end, a closed terminal
-
-
-def planned_runs(profile: str, changes: str = "{}") -> dict[tuple[str, str], dict]:
-    """The runs of a profile, with other values for parameters.
-
-    Args:
-        profile: A file's name in workflow/config.
-        changes: Names and values as YAML, such as `{seed: [0]}`.
-
-    Raises:
-        ValueError: If there is no such profile, or as for `runs.plan` and `runs.changed`.
-    """
-    path = profile_file(profile)
-    try:
-        return runs.plan(runs.changed(yaml.safe_load(path.read_text()), yaml.safe_load(changes) or {}))
-    except (ValueError, yaml.YAMLError) as error:
-        raise ValueError(f"{profile}: {error}") from error
 
 
 def fetch(plan: dict[tuple[str, str], dict]) -> None:
@@ -64,24 +49,26 @@ def fetch(plan: dict[tuple[str, str], dict]) -> None:
         Backbone.from_timm(name, device="cpu")
 
 
-def reproduce(profile: str, name: str, cores: int, changes: str, lock: int) -> int:
+def reproduce(profile: str, name: str, cores: int, changes: str, lock: int | None, cluster: dict | None = None) -> int:
     """Run what is missing of a profile, and say what became of it.
 
     Args:
         profile: The profile.
         name: The folder below results/.
-        cores: Runs at a time.
+        cores: Runs at a time; on a cluster, cores of a run.
         changes: Other values for parameters, as YAML.
         lock: Descriptor of a locked file, which Snakemake keeps open, so that it stays locked while that lives.
+        cluster: For SLURM: `partition`, `account`, `gpus`, `memory` and `minutes`.
 
     Returns:
         An exit status.
     """
-    plan, root = planned_runs(profile, changes), run_folder(name)
+    plan, root = profiles.planned_runs(profile, changes), run_folder(name)
     if name == profile and (yaml.safe_load(changes) or {}):
         raise ValueError(f"SET changes the profile {profile!r}, whose runs it would replace: give NAME=mine, too")
     for (notebook, _), given in plan.items():
         check_names(notebook, given)
+    where = ["--cores", str(cores)] if cluster is None else on_cluster(profile, changes, root, cores, **cluster)
     fetch(plan)
     stopped, child = False, None
 
@@ -93,12 +80,14 @@ def reproduce(profile: str, name: str, cores: int, changes: str, lock: int) -> i
                 os.killpg(child.pid, signal.SIGINT)  # Snakemake and its runs are a group of their own: told once, by us
 
     command = [sys.executable, "-m", "snakemake", "--snakefile", "workflow/Snakefile"]
-    command += ["--config", f"profile={profile}", f"name={name}", "--cores", str(cores)]
+    command += ["--config", f"profile={profile}", f"name={name}", *where]
     command += ["--keep-going", "--rerun-incomplete", "--nolock", "--quiet", "rules", "host", "reason"]
     environment = {**os.environ, "SET": changes}
     # A shell's background job ignores SIGINT, and would hand that down; with a handler here, the child has the default.
     before = [signal.signal(number, stop) for number in SIGNALS]
-    child = subprocess.Popen(command, cwd=PROJECT, env=environment, start_new_session=True, pass_fds=[lock])
+    child = subprocess.Popen(
+        command, cwd=PROJECT, env=environment, start_new_session=True, pass_fds=[lock] if lock else []
+    )
     if stopped:
         stop()
     status = child.wait()
@@ -106,6 +95,10 @@ def reproduce(profile: str, name: str, cores: int, changes: str, lock: int) -> i
         signal.signal(number, handler)
     done = sum((root / "runs" / notebook / run / "executed.ipynb").is_file() for notebook, run in plan)
     if stopped or status:
+        if cluster is not None:
+            from lmeraser_kit.experiments import slurm
+
+            print("\n".join(slurm.unfinished(root, list(plan))))
         what = "Stopped" if stopped else "Not finished, see above"
         print(f"\n{what}: {done} of {len(plan)} runs are done, and stay done; the same command goes on with the rest.")
         return 130 if stopped else status
@@ -114,12 +107,38 @@ def reproduce(profile: str, name: str, cores: int, changes: str, lock: int) -> i
     return 0
 
 
+def on_cluster(
+    profile: str,
+    changes: str,
+    root: Path,
+    cores: int,
+    partition: str | None,
+    account: str | None,
+    gpus: int,
+    memory: float | None,
+    minutes: int | None,
+) -> list[str]:
+    """Snakemake's options for a cluster, after the estimate of what each run needs."""
+    from lmeraser_kit.experiments import slurm  # and with it torch, which takes seconds
+
+    slurm.ready()
+    config = profiles.changed(yaml.safe_load(profile_file(profile).read_text()), yaml.safe_load(changes) or {})
+    asked = slurm.needs(config, gpus, cores, memory, minutes)
+    gib, most = max(one["mem_mb"] for one in asked.values()) / 1024, max(one["runtime"] for one in asked.values())
+    print(
+        f"{len(asked)} runs ask for up to {gib:.1f} GiB, {f'{most} minutes' if most else 'as long as there is'} each:"
+    )
+    print(f"{root / 'slurm.json'}. Their logs: {root / 'logs'}. In the queue:")
+    print("squeue --me --format='%.9i %.10P %.70k %.2t %.10M %R'", flush=True)
+    return [f"needs={root / 'slurm.json'}", *slurm.command(root, asked, partition, account)]
+
+
 @contextlib.contextmanager
-def only_one() -> Iterator[int]:
+def only_one() -> Iterator[int | None]:
     """One call at a time in a repository; the lock is the kernel's, so that a killed call leaves none.
 
     Yields:
-        Descriptor of the locked file.
+        Descriptor of the locked file, or None where the file system has no locks, which is said.
 
     Raises:
         BlockingIOError: If another call is at work.
@@ -135,9 +154,24 @@ def only_one() -> Iterator[int]:
                 "Another make reproduce is at work in this folder: wait for it, or stop it "
                 f"(kill -INT {file.read().strip()})."
             ) from None
+        except OSError as error:  # some shared disks have no locks
+            print(f"No lock can be had here ({error}): see that no other make reproduce is at work in this folder.")
+            yield None
+            return
         file.truncate(0)
         print(os.getpid(), file=file, flush=True)
         yield file.fileno()
+
+
+def _number(name: str, text: str, kind: type, least: float = 1) -> Any:
+    """A number of the command line. Raises ValueError: if it is none, or too small."""
+    least = least if kind is int else 0.1
+    try:
+        if (value := kind(text)) >= least:
+            return value
+    except ValueError:
+        pass
+    raise ValueError(f"{name} is {text!r}, expected a {'whole ' * (kind is int)}number from {least}")
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -145,15 +179,26 @@ def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m lmeraser_kit.experiments.reproduce", description="Run a profile.")
     parser.add_argument("profile")
     parser.add_argument("--name", help="the folder below results/; by default the profile's name")
-    parser.add_argument("--cores", default="1", help="runs at a time")
+    parser.add_argument("--cores", default="1", help="runs at a time; on a cluster, cores of a run")
+    parser.add_argument("--slurm", action="store_true", help="give the runs to SLURM; the rest is for it:")
+    parser.add_argument("--partition", help="by default the cluster's")
+    parser.add_argument("--account", help="by default none")
+    parser.add_argument("--gpus", default="", help="GPUs of a run")
+    parser.add_argument("--memory", default="", help="GiB of a run, instead of the estimate's")
+    parser.add_argument("--minutes", default="", help="minutes of a run, instead of the estimate's")
     options = parser.parse_args(arguments)
     try:
         profile_file(options.profile)
-        if not options.cores.isdigit() or int(options.cores) < 1:
-            raise ValueError(f"CORES is {options.cores!r}, expected a whole number from 1")
+        cores = _number("CORES", options.cores, int)
+        cluster = {"partition": options.partition, "account": options.account}
+        cluster |= {
+            "gpus": _number("GPUS", options.gpus or "0", int, 0),
+            "memory": _number("MEMORY", options.memory, float) if options.memory else None,
+            "minutes": _number("MINUTES", options.minutes, int) if options.minutes else None,
+        }
         with only_one() as lock:
-            changes = os.environ.get("SET") or "{}"
-            return reproduce(options.profile, options.name or options.profile, int(options.cores), changes, lock)
+            changes, name = os.environ.get("SET") or "{}", options.name or options.profile
+            return reproduce(options.profile, name, cores, changes, lock, cluster if options.slurm else None)
     except BlockingIOError as error:
         print(error, file=sys.stderr)
         return 1

@@ -1,4 +1,4 @@
-"""One papermill run made strict; a profile's grid made a plan of runs.
+"""One papermill run made strict.
 
 papermill warns about an unknown parameter and goes on, and passes on any type. Here a run is refused before its kernel
 starts if a parameter is refused (`parameters`). A run leaves a folder: `executed.ipynb`, `params.yaml`, `manifest.json`
@@ -10,8 +10,6 @@ starts if a parameter is refused (`parameters`). A run leaves a folder: `execute
 from __future__ import annotations
 
 import argparse
-import difflib
-import itertools
 import os
 import platform
 import shutil
@@ -20,7 +18,6 @@ import sys
 import time
 from importlib import metadata
 from pathlib import Path
-from typing import Any
 
 from lmeraser_kit.experiments.extras import need
 
@@ -36,109 +33,23 @@ from papermill.exceptions import PapermillExecutionError
 
 from lmeraser_kit.data.inputs import input_digests
 from lmeraser_kit.experiments.parameters import check_names, check_parameters
-from lmeraser_kit.experiments.results import NOTEBOOKS, PROJECT, read_json, write_json
+from lmeraser_kit.experiments.results import PROJECT, read_json, write_json
 
 VERSIONS = ("lmeraser-kit", "torch", "torchvision", "timm", "numpy", "scikit-learn", "papermill")
 PARAMETERS = "params.yaml"  # its name marks a run's folder
+MEMORY = ("MemoryError", "OutOfMemoryError")  # with more of it the same cell may pass
 KERNEL_STARTS = 3  # parallel kernels now and then collide on a port, or die at their start
 QUIET = ["--IPKernelApp.log_level=40"]  # no warning that local sockets are not encrypted
 
 
-def expand(grid: dict) -> list[dict]:
-    """Every combination of a grid: a list is swept over, anything else is fixed; `[[a, b]]` passes a list.
-
-    Raises:
-        ValueError: If the grid, or a list in it, is empty.
-    """
-    if not isinstance(grid, dict) or not grid:
-        raise ValueError(f"an empty parameter grid: {grid!r}; give at least one parameter, such as seed: [0]")
-    for name, values in grid.items():
-        if isinstance(values, list) and not values:
-            raise ValueError(f"parameter {name!r} of the grid has an empty list of values")
-    swept = [values if isinstance(values, list) else [values] for values in grid.values()]
-    return [dict(zip(grid, values, strict=True)) for values in itertools.product(*swept)]
-
-
-def plan(config: dict, notebooks: Path | str = NOTEBOOKS) -> dict[tuple[str, str], dict]:
-    """The runs of a profile: (notebook, run's name) -> parameters. All but names is checked (`parameters`).
-
-    A profile's entry may be a list of grids. A run is named by the parameters that are swept, in the profile's order:
-    `lmeraser_n_clusters-8_seed-0`. Grids that differ in nothing that is swept get names: `{grid: prompts, ...}`.
-
-    Raises:
-        ValueError: If a grid is empty, a notebook or a parameter is unknown, or two runs have one name, or a long one.
-    """
-    runs: dict[tuple[str, str], dict] = {}
-    if not config or not config.get("notebooks"):
-        raise ValueError("the profile names no notebooks: nothing would run")
-    for notebook, grids in config["notebooks"].items():
-        grids = grids if isinstance(grids, list) else [grids]
-        swept = {name for grid in grids for name, values in (grid or {}).items() if _swept(values)}
-        for grid in grids:
-            title = [str(grid["grid"])] if grid and "grid" in grid else []
-            for parameters in expand({k: v for k, v in (grid or {}).items() if k != "grid"}):
-                name = "_".join([*title, *(_said(k, v) for k, v in parameters.items() if k in swept)]) or "only"
-                name = "".join(c if c.isalnum() or c in "-_." else "-" for c in name)
-                if (notebook, name) in runs:
-                    raise ValueError(
-                        f"two runs of {notebook} are named {name!r}: a value occurs twice in a grid, or two grids "
-                        "differ in nothing that is swept; give each of these a name, such as {grid: prompts, ...}"
-                    )
-                if len(name) > 150:  # file systems have a limit
-                    raise ValueError(f"a run of {notebook} would be named {name}: give its grid a name, and sweep less")
-                check_parameters(Path(notebooks) / f"{notebook}.ipynb", parameters)
-                runs[notebook, name] = parameters
-    return runs
-
-
-def _swept(values: Any) -> bool:
-    """Whether a grid's entry is swept; a list alone in a list is only the way to pass one."""
-    return isinstance(values, list) and (len(values) != 1 or not isinstance(values[0], (list, dict)))
-
-
-def _said(name: str, value: Any) -> str:
-    """A parameter in a run's name: words speak for themselves, numbers need their parameter's name."""
-    if isinstance(value, str):
-        return value
-    return f"{name}-{'-'.join(map(str, value)) if isinstance(value, list) else value}"
-
-
-def changed(profile: dict, values: dict) -> dict:
-    """A profile with other values for some parameters, wherever a notebook has them.
-
-    Args:
-        profile: What a file of workflow/config holds.
-        values: Names and values, such as `{seed: [0], epochs: 1}`. A list is swept over.
-
-    Raises:
-        ValueError: If they are no names and values, or no notebook of the profile has such a parameter.
-    """
-    if not isinstance(values, dict):
-        raise ValueError(f"changes are {values!r}, expected names and values, such as {{seed: [0]}}")
-    notebooks, used, everything = dict[str, Any](), set[str](), set[str]()
-    for notebook, grids in (profile.get("notebooks") or {}).items():
-        known = papermill.inspect_notebook(str(NOTEBOOKS / f"{notebook}.ipynb"))
-        mine = {name: value for name, value in values.items() if name in known}
-        used |= mine.keys()
-        everything |= known.keys()
-        several = grids if isinstance(grids, list) else [grids]
-        renewed = [{**grid, **mine} for grid in several]
-        once = {repr({k: v for k, v in grid.items() if k != "grid"}): grid for grid in renewed}  # SET makes some alike
-        notebooks[notebook] = list(once.values())
-    if unknown := values.keys() - used:
-        near = difflib.get_close_matches(min(unknown), everything, 1)
-        hint = f"; did you mean {near[0]!r}?" if near else ""
-        raise ValueError(f"no notebook of the profile has a parameter {min(unknown)!r}{hint}")
-    return {**profile, "notebooks": notebooks}
-
-
-def run_notebook(notebook: Path | str, folder: Path | str, parameters: dict) -> dict:
+def run_notebook(notebook: Path | str, folder: Path | str, parameters: dict, checked: bool = False) -> dict:
     """Execute a notebook with papermill, strictly, and leave a manifest.
 
     Args:
         notebook: The notebook.
         folder: Where the run's files go; the notebook gets it as its parameter `output`.
         parameters: Values for its parameters.
+        checked: Whether names in them have been checked, which takes seconds.
 
     Returns:
         The manifest.
@@ -149,7 +60,8 @@ def run_notebook(notebook: Path | str, folder: Path | str, parameters: dict) -> 
         PapermillExecutionError: If a cell fails; `failed.ipynb` and the manifest are left to look at.
     """
     effective = check_parameters(notebook, parameters)
-    check_names(notebook, parameters)
+    if not checked:
+        check_names(notebook, parameters)
     folder = Path(folder).resolve()
     make_run_folder(folder)
     inputs = input_digests(effective)
@@ -171,7 +83,12 @@ def run_notebook(notebook: Path | str, folder: Path | str, parameters: dict) -> 
         manifest |= {"status": "ok", **read_json(folder / "metrics.json")["context"]}
         manifest["inputs"] = _unchanged(inputs, input_digests(effective))
         os.replace(partial, folder / "executed.ipynb")
-    except BaseException:
+    except BaseException as error:
+        name, said = getattr(error, "ename", type(error).__name__), getattr(error, "evalue", error)
+        manifest |= {
+            "error": f"{name}: {said}",
+            "lasting": isinstance(error, PapermillExecutionError) and name not in MEMORY,
+        }
         if partial.is_file():
             os.replace(partial, folder / "failed.ipynb")
         raise
@@ -263,13 +180,19 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("notebook", type=Path)
     parser.add_argument("folder", type=Path, help="where the run's files go")
     parser.add_argument("-y", "--yaml", default="{}", help="parameters, as YAML: '{n_clusters: 4}'")
+    parser.add_argument("--checked", action="store_true", help="names in the parameters have been checked")
+    parser.add_argument("--attempt", type=int, default=1, help="a second one ends at once if a cell has failed")
     options = parser.parse_args(arguments)
     name = f"{options.notebook.stem}/{options.folder.name}"
+    manifest = options.folder / "manifest.json"
+    before = read_json(manifest) if options.attempt > 1 and manifest.is_file() else {}
+    if before.get("lasting"):
+        print(f"{name}: not tried again, it would fail again: {before['error']}", file=sys.stderr)
+        return 1
     try:
         parameters = check_parameters(options.notebook, yaml.safe_load(options.yaml) or {})
-        check_names(options.notebook, parameters)
         print(f"{name}: started", flush=True)
-        manifest = run_notebook(options.notebook, options.folder, parameters)
+        manifest = run_notebook(options.notebook, options.folder, parameters, options.checked)
     except (ValueError, FileNotFoundError, yaml.YAMLError) as error:
         print(f"{name}: {error}", file=sys.stderr)
         return 2

@@ -34,17 +34,16 @@ SEED = 1000  # of the first reference model
 
 
 @contextmanager
-def alone(path: Path, wait: bool = True) -> Iterator[bool]:
-    """What several processes may want to make is made by one of them.
+def alone(path: Path) -> Iterator[bool]:
+    """What several processes may want to make is made by one of them; the others get False.
 
     Args:
         path: A file that stands for it.
-        wait: Whether the others wait; otherwise they get False.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     with open(path, "a") as file:
         try:
-            fcntl.flock(file, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             yield False
         else:
@@ -58,9 +57,8 @@ def split_and_backbone(backbone_epochs: int = BACKBONE_EPOCHS, root: Path | str 
         backbone_epochs: Passes over the public images.
         root: Where data lie.
     """
-    split, root = load_dataset("digits", seed=0), Path(root)
-    with alone(root / "backbones" / "lab.lock"):
-        backbone = CachedFeatures(backbone_for("small-vit", split.public, backbone_epochs, root=root))
+    split = load_dataset("digits", seed=0)
+    backbone = CachedFeatures(backbone_for("small-vit", split.public, backbone_epochs, root=root))
     for part in (split.public, split.private, split.test):
         backbone.features(part.images)
     return split, backbone
@@ -99,7 +97,7 @@ class References:
 
     def prepare(self, names: tuple[str, ...] = tuple(NAMES), n_jobs: int | None = None) -> None:
         """Make the models that are not there yet, unless another process does: a part of every method's in turn."""
-        with alone(self.folder / "lock", wait=False) as mine:
+        with alone(self.folder / "lock") as mine:
             for number, name in itertools.product(range(len(self.parts())) if mine else (), names):
                 path = self.path(name, number)
                 if not path.is_file():
@@ -107,7 +105,7 @@ class References:
 
     def being_made(self) -> bool:
         """Whether a process makes them now."""
-        with alone(self.folder / "lock", wait=False) as mine:
+        with alone(self.folder / "lock") as mine:
             return not mine
 
     def n_ready(self, name: str) -> int:
