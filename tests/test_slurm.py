@@ -12,11 +12,11 @@ from lmeraser_kit.experiments.profiles import planned_runs
 
 @pytest.fixture
 def cluster(tmp_path, monkeypatch):
-    """SLURM's commands, of which sinfo answers; whoever submits is noted."""
+    """SLURM's commands, and no others, which do nothing."""
     for name in ("sbatch", "squeue", "scancel", "sinfo"):
-        (tmp_path / name).write_text(f"#!/bin/sh\necho {name} >> {tmp_path}/called\n")
+        (tmp_path / name).write_text("#!/bin/sh\n")
         (tmp_path / name).chmod(0o755)
-    monkeypatch.setenv("PATH", str(tmp_path), prepend=os.pathsep)
+    monkeypatch.setenv("PATH", str(tmp_path))  # and nothing else
     return tmp_path
 
 
@@ -34,13 +34,19 @@ def test_every_run_asks_for_what_the_estimate_says_or_for_what_one_says(monkeypa
     assert {one["runtime"] for one in slurm.needs(config, gpus=1, minutes=90).values()} == {90}
 
 
-def test_options_of_snakemake_say_where_and_for_whom(tmp_path):
+def test_options_of_snakemake_say_where_and_for_whom(tmp_path, cluster, monkeypatch):
     words = slurm.command(tmp_path / "my run", {}, "gpu", "us")
     assert words[words.index("--default-resources") + 1 :] == ["slurm_partition=gpu", "slurm_account=us"]
     assert words[words.index("--slurm-jobname-prefix") + 1] == "my-run"
     assert json.loads((tmp_path / "my run" / "slurm.json").read_text()) == {}
     words = slurm.command(tmp_path / "mine", {}, None, "")
     assert "--default-resources" not in words and words[-1] == "--slurm-no-account"
+    assert words[words.index("--slurm-status-command") + 1] == "squeue"  # no sacct here
+    (cluster / "sacct").write_text("#!/bin/sh\nexit ${FAILS:-0}\n")
+    (cluster / "sacct").chmod(0o755)
+    assert "--slurm-status-command" not in slurm.command(tmp_path / "mine", {}, None, "")
+    monkeypatch.setenv("FAILS", "1")  # accounting is off
+    assert "--slurm-status-command" in slurm.command(tmp_path / "mine", {}, None, "")
 
 
 @pytest.mark.parametrize(

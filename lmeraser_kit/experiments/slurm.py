@@ -50,6 +50,13 @@ def ready() -> None:
         raise ValueError(f"SLURM does not answer here: {done.stderr.strip() or 'sinfo failed'}")
 
 
+def accounting() -> bool:
+    """Whether the cluster keeps accounts of ended jobs, which its command sacct shows."""
+    if shutil.which("sacct") is None:
+        return False
+    return subprocess.run(["sacct", "--noheader", "--starttime", "now"], capture_output=True).returncode == 0
+
+
 def needs(
     config: dict, gpus: int = 0, cores: int = 1, memory: float | None = None, minutes: int | None = None
 ) -> dict[str, Needs]:
@@ -99,6 +106,8 @@ def command(root: Path, asked: dict[str, Needs], partition: str | None, account:
     write_json(root / "slurm.json", asked)
     words = ["--workflow-profile", str(PROFILE), "--slurm-logdir", str(root / "logs")]
     words += ["--slurm-jobname-prefix", "".join(c if c.isalnum() else "-" for c in root.name)[:50]]
+    if not accounting():
+        words += ["--slurm-status-command", "squeue"]  # knows ended jobs for as long as MinJobAge says
     given = {"slurm_partition": partition, "slurm_account": account}
     if said := [f"{name}={value}" for name, value in given.items() if value]:
         words += ["--default-resources", *said]
