@@ -10,7 +10,7 @@ BIN := $(VENV)/bin
 READY := $(VENV)/ready
 
 .DEFAULT_GOAL := help
-.PHONY: help reproduce slurm slurm-test agree reference tolerance plan test kill-test bench gpu stand-ins lessons student-copy graded-copy class lab lint docs clean lock
+.PHONY: help reproduce slurm slurm-test agree reference tolerance plan test kill-test fault-test bench gpu stand-ins lessons student-copy graded-copy class lab lint docs clean lock
 
 help:  ## this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -56,6 +56,9 @@ slurm-test: $(READY)  ## make slurm on a SLURM of this machine, against make rep
 
 kill-test: $(READY)  ## kill a store at 240 random points (SIGKILL) and look what is there afterwards
 	OMP_NUM_THREADS=1 $(BIN)/python tests/kill.py --points 240
+
+fault-test: $(READY)  ## let the disk of a store fail at 960 points: full, read-only, broken, torn, without power; needs a C compiler
+	OMP_NUM_THREADS=1 $(BIN)/python tests/faults.py --points 40
 
 bench: $(READY)  ## time a large store, planning a million samples in 2,000 clusters, and what keeping memory is worth
 	$(BIN)/python benchmarks/store.py

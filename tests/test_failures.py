@@ -1,6 +1,11 @@
 """What fails in a store holds nothing else up: who leaves does not wait for who joins."""
 
+import os
+import shutil
+import subprocess
+import sys
 import warnings
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -143,3 +148,11 @@ def test_what_an_upgrade_costs_is_said_before(store, private, monkeypatch, make_
         again.verify()
     with warnings.catch_warnings(action="error"), Store.open(store.folder, verbose=False) as again:
         assert sum(again.forget(private.uids[1]).clusters_tuned.values()) < 39
+
+
+@pytest.mark.skipif(shutil.which("cc") is None, reason="no C compiler: apt-get install gcc libc6-dev")
+def test_a_disk_that_fails_loses_nothing_and_brings_nobody_back():
+    """Some of the points of `make fault-test`."""
+    command = [sys.executable, str(Path(__file__).with_name("faults.py")), "--points", "1"]
+    done = subprocess.run(command, capture_output=True, text=True, env={**os.environ, "OMP_NUM_THREADS": "1"})
+    assert done.returncode == 0 and "24 points" in done.stdout, done.stdout[-3000:] + done.stderr[-3000:]

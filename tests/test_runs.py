@@ -232,6 +232,19 @@ def test_the_report_makes_the_committed_tables_from_the_committed_runs(tmp_path)
     assert not list(tmp_path.rglob("of_an_earlier_plan*"))
 
 
+@pytest.mark.committed
+def test_seeds_are_averaged_whatever_was_listed_in_each(tmp_path):
+    """The measure `precision` was taken for the parameter of that name, and every seed had a row of its own."""
+    committed = results.PROJECT / "results" / "reference" / "closure"
+    shutil.copytree(committed / "runs" / "15_closure", tmp_path / "runs" / "15_closure")
+    report = results.NOTEBOOKS / "05_report.ipynb"
+    runs.run_notebook(report, tmp_path / "runs" / "05_report" / "only", {"profile": str(tmp_path)})
+    for table in (committed / "tables").glob("closure*.csv"):
+        made = pd.read_csv(tmp_path / "tables" / table.name)
+        pd.testing.assert_frame_equal(made, pd.read_csv(table))
+        assert (made["seeds"] == 3).all(), table.name
+
+
 def test_the_report_shows_the_answers_of_an_experiment_that_it_does_not_know(tmp_path):
     for seed, right in ((0, 0.5), (1, 0.7)):
         folder = tmp_path / "runs" / "99_new" / f"seed-{seed}"

@@ -14,12 +14,19 @@ from lmeraser_kit.backbones.timm_models import create_model
 from lmeraser_kit.ground.hashing import code_of, digest
 
 Architecture = str | torch.nn.Module  # timm's name, or a module that is copied
+READING = {"checkpoint_path", "pretrained", "pretrained_cfg", "pretrained_cfg_overlay", "cache_dir"}
 LIBRARIES = ("torch", "torchvision", "timm")  # whose versions the environment names
 
 
 def build(architecture: Architecture, arguments: dict) -> torch.nn.Module:
-    """A new network: timm's without its classifier, or a copy of a module."""
+    """A new network: timm's without its classifier, or a copy of a module.
+
+    Raises:
+        ValueError: If arguments for timm name something to read or to download: a file of weights brings its own.
+    """
     if isinstance(architecture, str):
+        if reading := sorted(READING & arguments.keys()):
+            raise ValueError(f"a backbone's arguments name something to read or to download: {', '.join(reading)}")
         with torch.random.fork_rng():  # the weights that creation draws are replaced at once
             return create_model(architecture, **arguments)
     return copy.deepcopy(architecture)

@@ -86,7 +86,7 @@ def reproduce(profile: str, name: str, cores: int, changes: str, lock: int | Non
     # A shell's background job ignores SIGINT, and would hand that down; with a handler here, the child has the default.
     before = [signal.signal(number, stop) for number in SIGNALS]
     child = subprocess.Popen(
-        command, cwd=PROJECT, env=environment, start_new_session=True, pass_fds=[lock] if lock else []
+        command, cwd=PROJECT, env=environment, start_new_session=True, pass_fds=[] if lock is None else [lock]
     )
     if stopped:
         stop()

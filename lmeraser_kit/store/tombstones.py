@@ -83,6 +83,7 @@ class Tombstones:
             file.flush()
             os.fsync(file.fileno())
         flush_folder(self.folder)
+        flush_folder(self.folder.parent)  # a power cut must not take the folder away
         self._keys[generation] = key
         return generation
 
