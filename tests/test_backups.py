@@ -1,6 +1,7 @@
 """Backups of a store: whole, consistent, and nobody who was forgotten comes back with one."""
 
 import shutil
+import warnings
 
 import numpy as np
 import pytest
@@ -53,6 +54,26 @@ def test_a_backup_is_no_store_and_a_store_is_made_of_it(make_store, private, fit
     with Store.open(tmp_path / "restored", verbose=False) as restored:
         assert len(restored.eraser.state_) == 39
     Store.restore(backup, tmp_path / "again", forgotten=[], verbose=False).close()
+
+
+def test_a_mistyped_name_is_said_and_a_backup_keeps_no_store_in_it(make_store, private, tmp_path):
+    store = make_store()
+    store.request_add(private[40:41])
+    backup, (left, joining) = store.backup(tmp_path / "backup"), private.uids[[0, 40]].tolist()
+    said = r"1 of the 2 names in forgotten are not in this backup: 'digits-99'"
+    with pytest.warns(UserWarning, match=said):
+        restored = Store.restore(backup, tmp_path / "one", forgotten=["digits-99", left], verbose=False)
+    with restored:
+        assert left not in restored.eraser.state_.samples.uids
+    with warnings.catch_warnings(action="error"):
+        Store.restore(backup, tmp_path / "two", forgotten=[left, joining], verbose=False).close()
+    with pytest.raises(StoreError, match=r"lies in the backup: choose another"):
+        Store.restore(backup, backup / "store", forgotten=[])
+    with pytest.raises(StoreError, match=r"there is no backup in .*bakup"):
+        Store.restore(tmp_path / "bakup", tmp_path / "three", forgotten=[])
+    (tmp_path / "file").touch()
+    with pytest.raises(StoreError, match="is a file: expected a folder"):
+        Store.restore(backup, tmp_path / "file", forgotten=[])
 
 
 def test_who_was_forgotten_since_does_not_come_back_unsaid(make_store, private, fit_hash, tmp_path):

@@ -2,6 +2,7 @@
 
 import json
 import os
+import time
 
 import pytest
 import yaml
@@ -55,7 +56,7 @@ def test_options_of_snakemake_say_where_and_for_whom(tmp_path, cluster, monkeypa
         (["--gpus", "one"], "GPUS is 'one', expected a whole number from 0"),
         (["--memory", "0"], "MEMORY is '0', expected a number from 0.1"),
         (["--minutes", "1.5"], "MINUTES is '1.5', expected a whole number from 1"),
-        (["--cores", "0"], "CORES is '0', expected a whole number from 1"),
+        (["--cores", "0"], "RUN_CORES is '0', expected a whole number from 1"),
     ],
 )
 def test_bad_numbers_are_refused_before_anything_is_asked(option, message, capsys):
@@ -101,6 +102,15 @@ def test_what_did_not_finish_is_said_with_the_end_of_its_log(tmp_path):
     assert "02_clusters/seed-2: ended by the cluster" in said and "    slurmstepd: error: exceeded memory limit" in said
     assert "8.log" in said and "first attempt" not in said and "    4\n" not in said
     assert "seed-0" not in said and "seed-3" not in said
+    assert not slurm.unfinished(tmp_path, planned, since=time.time() + 60)  # it is of an earlier call
+
+
+def test_jobs_that_a_call_has_left_are_cancelled_and_no_others(cluster, tmp_path):
+    lines = f"7 my-run_0-1 {slurm.PROJECT}\n8 my-run_0-1 /elsewhere\n9 other_0-1 {slurm.PROJECT}\n"
+    (cluster / "squeue").write_text(f"#!/bin/sh\nprintf '{lines}'\n")
+    (cluster / "scancel").write_text(f'#!/bin/sh\necho "$@" > {tmp_path}/cancelled\n')
+    assert slurm.cancel(tmp_path / "my run") == 1 and (tmp_path / "cancelled").read_text() == "7\n"
+    assert slurm.cancel(tmp_path / "mine") == 0
 
 
 @pytest.mark.parametrize("error, again", [("ValueError", False), ("MemoryError", True)])

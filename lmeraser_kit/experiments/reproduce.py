@@ -12,6 +12,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -70,7 +71,7 @@ def reproduce(profile: str, name: str, cores: int, changes: str, lock: int | Non
         check_names(notebook, given)
     where = ["--cores", str(cores)] if cluster is None else on_cluster(profile, changes, root, cores, **cluster)
     fetch(plan)
-    stopped, child = False, None
+    stopped, child, began = False, None, time.time()
 
     def stop(*_) -> None:
         nonlocal stopped
@@ -98,7 +99,9 @@ def reproduce(profile: str, name: str, cores: int, changes: str, lock: int | Non
         if cluster is not None:
             from lmeraser_kit.experiments import slurm
 
-            print("\n".join(slurm.unfinished(root, list(plan))))
+            print("\n".join(slurm.unfinished(root, list(plan), began)))
+            if left := slurm.cancel(root):
+                print(f"{left} jobs were still in the queue, and have been cancelled.")
         what = "Stopped" if stopped else "Not finished, see above"
         print(f"\n{what}: {done} of {len(plan)} runs are done, and stay done; the same command goes on with the rest.")
         return 130 if stopped else status
@@ -123,11 +126,11 @@ def on_cluster(
 
     slurm.ready()
     config = profiles.changed(yaml.safe_load(profile_file(profile).read_text()), yaml.safe_load(changes) or {})
+    if left := slurm.cancel(root):
+        print(f"{left} jobs of an earlier call were still in the queue, and have been cancelled.")
     asked = slurm.needs(config, gpus, cores, memory, minutes)
     gib, most = max(one["mem_mb"] for one in asked.values()) / 1024, max(one["runtime"] for one in asked.values())
-    print(
-        f"{len(asked)} runs ask for up to {gib:.1f} GiB, {f'{most} minutes' if most else 'as long as there is'} each:"
-    )
+    print(f"{len(asked)} runs ask for up to {gib:.1f} GiB, {f'{most} minutes' if most else 'as long as there is'}:")
     print(f"{root / 'slurm.json'}. Their logs: {root / 'logs'}. In the queue:")
     print("squeue --me --format='%.9i %.10P %.70k %.2t %.10M %R'", flush=True)
     return [f"needs={root / 'slurm.json'}", *slurm.command(root, asked, partition, account)]
@@ -189,7 +192,7 @@ def main(arguments: list[str] | None = None) -> int:
     options = parser.parse_args(arguments)
     try:
         profile_file(options.profile)
-        cores = _number("CORES", options.cores, int)
+        cores = _number("RUN_CORES" if options.slurm else "CORES", options.cores, int)
         cluster = {"partition": options.partition, "account": options.account}
         cluster |= {
             "gpus": _number("GPUS", options.gpus or "0", int, 0),

@@ -105,7 +105,7 @@ def command(root: Path, asked: dict[str, Needs], partition: str | None, account:
     root.mkdir(parents=True, exist_ok=True)
     write_json(root / "slurm.json", asked)
     words = ["--workflow-profile", str(PROFILE), "--slurm-logdir", str(root / "logs")]
-    words += ["--slurm-jobname-prefix", "".join(c if c.isalnum() else "-" for c in root.name)[:50]]
+    words += ["--slurm-jobname-prefix", _prefix(root)]
     if not accounting():
         words += ["--slurm-status-command", "squeue"]  # knows ended jobs for as long as MinJobAge says
     given = {"slurm_partition": partition, "slurm_account": account}
@@ -114,12 +114,34 @@ def command(root: Path, asked: dict[str, Needs], partition: str | None, account:
     return words if account else [*words, "--slurm-no-account"]
 
 
-def unfinished(root: Path, planned: list[tuple[str, str]]) -> list[str]:
+def cancel(root: Path) -> int:
+    """Cancel the jobs of a profile's folder that are still in the queue, as a call leaves them that was killed.
+
+    Args:
+        root: The profile's folder, results/NAME.
+
+    Returns:
+        How many there were.
+    """
+    queue = subprocess.run(["squeue", "--me", "--noheader", "--format=%i %j %Z"], capture_output=True, text=True)
+    jobs = [line.split(maxsplit=2) for line in queue.stdout.splitlines()]
+    mine = [job for job, name, *where in jobs if name.startswith(f"{_prefix(root)}_") and where == [str(PROJECT)]]
+    if mine:
+        subprocess.run(["scancel", *mine])
+    return len(mine)
+
+
+def _prefix(root: Path) -> str:
+    return "".join(c if c.isalnum() else "-" for c in root.name)[:50]
+
+
+def unfinished(root: Path, planned: list[tuple[str, str]], since: float = 0) -> list[str]:
     """What is known of runs that did not finish: the error of a cell, or the last lines of the newest log.
 
     Args:
         root: The profile's folder, results/NAME.
         planned: Notebooks and runs.
+        since: When this call began, in seconds since 1970: what is older is of another.
 
     Returns:
         Lines of text.
@@ -129,10 +151,10 @@ def unfinished(root: Path, planned: list[tuple[str, str]]) -> list[str]:
         folder = root / "runs" / notebook / run
         if (folder / "executed.ipynb").is_file():
             continue
-        manifest = read_json(folder / "manifest.json") if (folder / "manifest.json").is_file() else {}
-        logs = sorted(
-            (root / "logs" / "rule_notebook" / f"{notebook}_{run}").glob("*.log"), key=lambda p: p.stat().st_mtime
-        )
+        file, of_run = folder / "manifest.json", root / "logs" / "rule_notebook" / f"{notebook}_{run}"
+        manifest = read_json(file) if file.is_file() and file.stat().st_mtime >= since else {}
+        logs = sorted(of_run.glob("*.log"), key=lambda path: path.stat().st_mtime)
+        logs = [path for path in logs if path.stat().st_mtime >= since]
         if not manifest and not logs:
             continue  # it was not begun
         lines.append(f"\n{notebook}/{run}: {manifest.get('error', 'ended by the cluster, see its log')}")

@@ -12,11 +12,13 @@ import json
 import os
 import shutil
 import sqlite3
+import warnings
 from collections.abc import Iterable
 from pathlib import Path
 
 from lmeraser_kit import checks
 from lmeraser_kit.ground.commitments import fresh_nonce
+from lmeraser_kit.ground.html import some_of
 from lmeraser_kit.store.asked import stage_forget
 from lmeraser_kit.store.files import (
     FOLDERS,
@@ -28,6 +30,7 @@ from lmeraser_kit.store.files import (
     make_folders,
     read_file,
     replace_file,
+    unpack,
 )
 from lmeraser_kit.store.ledger import Ledger, seal_ledger
 from lmeraser_kit.store.recorded import RECORD
@@ -65,6 +68,10 @@ def back_up(files: StoreFolder, ledger: Ledger, folder: Path) -> Path:
 
 def put_back(backup: Path, folder: Path, forgotten: Iterable[str] | None) -> None:
     """Make a store of a backup, in which those who left since are to leave first; see `Store.restore`."""
+    if not (backup / "ledger.sqlite").is_file():
+        raise StoreError(f"there is no backup in {backup}: store.backup(folder) makes one")
+    if backup in (folder, *folder.parents):
+        raise StoreError(f"{folder} lies in the backup: choose another folder for the store")
     check_vacant(folder)
     with contextlib.closing(Ledger(backup, readonly=True)) as ledger:
         when = ledger.facts.get(MARK)
@@ -77,9 +84,16 @@ def put_back(backup: Path, folder: Path, forgotten: Iterable[str] | None) -> Non
                 "Store.restore(..., forgotten=[uids]); forgotten=[] says that there was nobody"
             )
         named = [] if forgotten is None else checks.names("forgotten", getattr(forgotten, "uids", forgotten))
+        names = json.loads(ledger.facts[NAMES])
         make_folders(folder)
         try:
-            _copy_files(backup, folder, json.loads(ledger.facts[NAMES]))
+            _copy_files(backup, folder, names)
+            if absent := sorted({*named} - _held(folder, names)):
+                warnings.warn(
+                    f"{len(absent)} of the {len({*named})} names in forgotten are not in this backup: "
+                    f"{some_of(map(repr, absent), len(absent))}. If one is mistyped, whoever is meant is held again",
+                    stacklevel=3,
+                )
         except BaseException:
             for name in FOLDERS:
                 shutil.rmtree(folder / name)
@@ -117,6 +131,15 @@ def _copy_files(source: Path, folder: Path, names: list[str]) -> None:
             damaged += error.files
     if damaged:
         raise DamagedError(damaged, f"they are of {source}: take another backup, or {RESTORE}")
+
+
+def _held(folder: Path, names: list[str]) -> set[str]:
+    """The uids of samples that files of a backup hold: members of clusters, and what waits to be added."""
+    held = set[str]()
+    for name in names:
+        if (name.startswith("samples/") and ".index-" in name) or name.startswith("staged/add-"):
+            held |= set(json.loads(unpack(read_file(folder / name))[0]["uids"].tobytes()))
+    return held
 
 
 def _staged_in(ledger: Path, version: str) -> list[str]:

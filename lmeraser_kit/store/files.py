@@ -62,6 +62,8 @@ def replace_file(path: Path, content: bytes) -> None:
 
 def check_vacant(folder: Path) -> None:
     """Refuse a folder in which there is something else than an interrupted attempt to make a store (StoreError)."""
+    if folder.exists() and not folder.is_dir():
+        raise StoreError(f"{folder} is a file: expected a folder that does not exist, or is empty")
     if (folder / "ledger.sqlite").exists():
         raise StoreError(f"there is a store in {folder} already: Store.open opens it")
     ours = (*FOLDERS, "lock", "ledger.partial", "ledger.partial-journal")

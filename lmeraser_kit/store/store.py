@@ -160,7 +160,7 @@ class Store(TransactingStore):
         Args:
             backup: What `backup` has made; it stays as it is.
             folder: The new store's: it does not exist, or is empty. Tombstones are looked for beside it.
-            forgotten: Uids of who was forgotten since; some may not be in the backup. By default those who have
+            forgotten: Uids of who was forgotten since; a warning names those not in the backup. By default who have
                 tombstones, in a store that keeps them.
             **options: Of `open`.
 
