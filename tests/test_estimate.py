@@ -30,9 +30,7 @@ def test_features_that_runs_share_are_counted_once(quick_pace):
     grid |= {"sweep": [[8]], "seed": [0, 1]}
     table = estimate.estimate({"notebooks": {"10_frontier": grid}})
     assert table["forward"].tolist() == [2 * 60_000, 0] and table["minutes"].min() > 0.25
-    assert table["what"].tolist() == ["seed 0", "seed 1"]
-    (only,) = estimate.estimate({"notebooks": {"10_frontier": grid | {"seed": [0]}}})["what"]
-    assert only == "the only one"
+    assert table["run"].tolist() == ["seed-0", "seed-1"]  # as their folders
 
 
 def test_heads_alone_take_time_too(quick_pace):

@@ -172,7 +172,8 @@ def test_runs_of_every_profile_have_names_that_a_person_reads():
         ({"notebooks": {"cuont": {"n": [1]}}}, "no notebook"),
         ({"notebooks": {"count": {"m": [1]}}}, "no parameter 'm'"),
         ({"notebooks": {"count": {"n": [1, 1]}}}, "a value occurs twice"),
-        ({"notebooks": {"count": [{"n": [1]}, {"n": [1], "some": [[2]]}]}}, "name grids: {grid: heads"),
+        ({"notebooks": {"count": [{"n": [1]}, {"n": [1], "some": [[2]]}]}}, "give each grid a name of its own"),
+        ({"notebooks": {"count": {"grid": "../x", "n": [1]}}}, "a grid is named '../x': expected letters"),
         ({"notebooks": {"count": {"n": [1], "word": ["w" * 200]}}}, "give its grid a name, and sweep less"),
     ],
 )

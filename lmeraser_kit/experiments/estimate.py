@@ -152,13 +152,6 @@ def passes(notebook: str, run: dict, public: int, private: int, test: int) -> tu
     return 2 * look, fit
 
 
-def what_varies(run: dict, runs_of_notebook: list[dict]) -> str:
-    """The parameters in which a run differs from the others of its notebook: seed and backbone first, lists last."""
-    differ = [n for n in run if any(other[n] != run[n] for other in runs_of_notebook) and n != "output"]
-    differ.sort(key=lambda n: (n != "seed", n != "backbone", isinstance(run[n], list)))
-    return ", ".join(f"{n} {run[n]}" for n in differ) or "the only one"
-
-
 def head_fits(notebook: str, run: dict) -> float:
     """How often a run of heads alone fits one on all private samples."""
     if notebook == "10_frontier":
@@ -218,7 +211,6 @@ def estimate(profile: dict) -> pd.DataFrame:
             {
                 "notebook": notebook,
                 "run": name,
-                "what": what_varies(run, [other for (where, _), other in planned.items() if where == notebook]),
                 "forward": forward,
                 "forward and backward": gradients,
                 "minutes": (
@@ -258,8 +250,9 @@ def main(arguments: list[str] | None = None) -> int:
         print(f"{options.profile}: {error}", file=sys.stderr)
         return 2
     datasets, backbones = absent_inputs(planned.values())
-    names = pd.Series([what if len(what) < 80 else f"{what[:76]} ..." for what in table["what"]])
-    shown = table.assign(run=names.str.ljust(names.str.len().max())).drop(columns="what")
+    shown = table.assign(run=table["run"].str.ljust(table["run"].str.len().max()))
+    said = {"forward": "images forward", "forward and backward": "and backward", "GiB": "GiB of weights and a batch"}
+    shown = shown.rename(columns=said)
     print("\n" + shown.to_string(index=False, float_format="{:,.1f}".format, justify="left"))
     minutes = max(table["minutes"].sum() / options.cores, table["minutes"].max())
     print(f"\n{len(table)} runs, {options.cores} at a time: about {minutes / 60:,.1f} hours ({minutes:,.0f} min) here,")

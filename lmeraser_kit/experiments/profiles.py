@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import itertools
+import re
 from pathlib import Path
 from typing import Any
 
@@ -49,20 +50,27 @@ def plan(config: dict, notebooks: Path | str = NOTEBOOKS) -> dict[tuple[str, str
         grids = grids if isinstance(grids, list) else [grids]
         swept = {name for grid in grids for name, values in (grid or {}).items() if _swept(values)}
         for grid in grids:
-            title = [str(grid["grid"])] if grid and "grid" in grid else []
+            title = [_title(grid["grid"])] if grid and "grid" in grid else []
             for parameters in expand({k: v for k, v in (grid or {}).items() if k != "grid"}):
                 name = "_".join([*title, *(_said(k, v) for k, v in parameters.items() if k in swept)]) or "only"
                 name = "".join(c if c.isalnum() or c in "-_." else "-" for c in name)
                 if (notebook, name) in runs:
-                    twice = "a value occurs twice in a grid, or two grids differ in nothing that is swept"
                     raise ValueError(
-                        f"two runs of {notebook} are named {name!r}: {twice}; name grids: {{grid: heads, ...}}"
+                        f"two runs of {notebook} are named {name!r}: a value occurs twice in a grid, or two grids "
+                        "differ in nothing swept; give each grid a name of its own: {grid: NAME, ...}"
                     )
                 if len(name) > 150:  # file systems have a limit
                     raise ValueError(f"a run of {notebook} would be named {name}: give its grid a name, and sweep less")
                 check_parameters(Path(notebooks) / f"{notebook}.ipynb", parameters)
                 runs[notebook, name] = parameters
     return runs
+
+
+def _title(name: Any) -> str:
+    """A grid's name, for the folders of its runs. Raises ValueError."""
+    if not re.fullmatch("[A-Za-z0-9][A-Za-z0-9 _.-]*", str(name)):
+        raise ValueError(f"a grid is named {name!r}: expected letters, digits, spaces and - _ .")
+    return str(name)
 
 
 def _swept(values: Any) -> bool:
@@ -118,6 +126,12 @@ def planned_runs(profile: str, changes: str = "{}") -> dict[tuple[str, str], dic
     """
     path = profile_file(profile)
     try:
-        return plan(changed(yaml.safe_load(path.read_text()), yaml.safe_load(changes) or {}))
+        values = yaml.safe_load(changes) or {}
+    except yaml.YAMLError as error:
+        raise ValueError(
+            f"SET is {changes!r:.80}, expected names and values, such as '{{seed: [0]}}': {error}"
+        ) from error
+    try:
+        return plan(changed(yaml.safe_load(path.read_text()), values))
     except (ValueError, yaml.YAMLError) as error:
         raise ValueError(f"{profile}: {error}") from error

@@ -23,6 +23,7 @@ from lmeraser_kit.experiments.results import PROJECT
 
 NOTEBOOK = PROJECT / "notebooks" / "press_forget.ipynb"
 WITHOUT_WINDOW = 600  # seconds: nobody is connected while a new window's notebook runs, which may train the backbone
+BEFORE_REFERENCES = 30  # seconds in which the first page opens, undisturbed
 # No message counts as use of a kernel: the page says every other second that it is there, to whomever.
 UNTRACKED = (
     *("comm_msg", "comm_open", "comm_close", "comm_info_request", "comm_info_reply", "execute_request"),
@@ -44,6 +45,11 @@ def voila(notebook: Path, port: int, without_window: int = WITHOUT_WINDOW) -> li
     options = [f"--MappingKernelManager.{name}={value}" for name, value in culling.items()]
     options += [f"--MappingKernelManager.untracked_message_types={kind}" for kind in UNTRACKED]
     return [sys.executable, "-m", "voila", str(notebook), f"--port={port}", "--show_tracebacks=True", *options]
+
+
+def references(after: int) -> list[str]:
+    """The command that makes reference models, some seconds later: the page goes first."""
+    return ["sh", "-c", f'sleep {after}; exec nice "$0" -m lmeraser_kit.lab.references', sys.executable]
 
 
 def a_port(text: str) -> int:
@@ -78,8 +84,7 @@ def main(arguments: list[str] | None = None) -> int:
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))  # ends the others, too
     print(f"The page: http://localhost:{given.port} (Ctrl-C ends it). Reference models are made beside it.", flush=True)
     server = subprocess.Popen(voila(NOTEBOOK, given.port) + ["--no-browser"] * given.no_browser)
-    references = ["nice", sys.executable, "-m", "lmeraser_kit.lab.references"]  # the page goes first
-    making = subprocess.Popen(references, stderr=subprocess.DEVNULL, start_new_session=True)
+    making = subprocess.Popen(references(BEFORE_REFERENCES), stderr=subprocess.DEVNULL, start_new_session=True)
     try:
         return server.wait()
     except KeyboardInterrupt:
