@@ -242,7 +242,7 @@ def test_names_that_are_no_runs_folder_are_refused(name):
         (["tiny", "--name", ""], "{seed: [3]}", "SET changes the profile 'tiny'"),
         (["tiny"], "{seed: [3]}", "SET changes the profile 'tiny', whose runs it would replace: give NAME=mine"),
         (["tiny"], "{sed: 1}", "did you mean 'seed'?"),
-        (["tiny"], "{seed: ", "tiny: "),
+        (["tiny"], "{seed: ", "SET is '{seed: ', expected names and values, such as "),
         (["tiny"], "[1]", "expected names and values"),
         (["tiny", "--name", "x"], "{method: [sisa]}", "04_unlearning: unknown method 'sisa'"),
         (["tiny", "--name", "x"], "{dataset: [digit]}", "unknown dataset 'digit'"),
