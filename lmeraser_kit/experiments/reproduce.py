@@ -168,7 +168,6 @@ def only_one() -> Iterator[int | None]:
 
 def _number(name: str, text: str, kind: type, least: float = 1) -> Any:
     """A number of the command line. Raises ValueError: if it is none, or too small."""
-    least = least if kind is int else 0.1
     try:
         if (value := kind(text)) >= least:
             return value
@@ -196,7 +195,7 @@ def main(arguments: list[str] | None = None) -> int:
         cluster = {"partition": options.partition, "account": options.account}
         cluster |= {
             "gpus": _number("GPUS", options.gpus or "0", int, 0),
-            "memory": _number("MEMORY", options.memory, float) if options.memory else None,
+            "memory": _number("MEMORY", options.memory, float, 0.1) if options.memory else None,
             "minutes": _number("MINUTES", options.minutes, int) if options.minutes else None,
         }
         with only_one() as lock:
