@@ -27,12 +27,12 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
+import lmeraser_kit
 from lmeraser_kit import Backbone, HierarchicalClusters, LMEraser, Recipe, Store, load_dataset
-from lmeraser_kit.store import files
 from lmeraser_kit.store.files import FOLDERS, StoreError
 from lmeraser_kit.store.tombstones import Tombstones, beside
 
-WRITERS = str(Path(files.__file__).parent)  # the store's folder
+WRITERS = tuple(str(Path(lmeraser_kit.__file__).parent / name) for name in ("store", "ground/files.py"))
 TINY = {"img_size": 16, "embed_dim": 32, "depth": 2, "num_heads": 2}
 
 

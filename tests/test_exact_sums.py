@@ -31,7 +31,7 @@ from lmeraser_kit.learners.exact_sums import BLOCK, PANEL
 from lmeraser_kit.store.certificate import Certificate
 from lmeraser_kit.store.files import DamagedError
 from lmeraser_kit.testing import NotExactError, check_eraser
-from lmeraser_kit.unlearning import SharedHead
+from lmeraser_kit.unlearning import SharedHead, buckets
 from lmeraser_kit.unlearning.state import State
 
 WIDTH, CLASSES = PANEL + 40, 7
@@ -268,6 +268,31 @@ def test_rows_of_a_whole_bucket_are_compared_before_they_are_taken_back(backbone
     with pytest.raises(ExactnessError, match=f"the rows of bucket {k} have changed in memory"):
         eraser.forget(part.uids)  # nobody stays in it
     assert eraser.state_ is held
+
+
+@pytest.mark.parametrize("partition", [HashClusters(4), HierarchicalClusters(4)])
+@pytest.mark.parametrize("mirrored", [False, True])
+def test_rows_and_sums_may_be_made_in_parts(partition, mirrored, backbone, private, split, monkeypatch):
+    def fitted():
+        return RidgeEraser(backbone, clone(partition), mirrored=mirrored, verbose=False).fit(private, split.public)
+
+    expected = fitted()
+    monkeypatch.setattr(exact_sums, "BLOCK", 7)
+    monkeypatch.setattr(buckets, "TOGETHER", 11)
+    found = fitted()
+    np.testing.assert_array_equal(found.state_.sums, expected.state_.sums)
+    assert found.state_hash() == expected.state_hash()
+
+
+def test_images_of_those_who_join_are_not_copied_again(backbone, private, monkeypatch):
+    """Of a million samples a copy takes gigabytes."""
+    given, rows = [], ExactSums.rows
+    monkeypatch.setattr(
+        ExactSums, "rows", lambda self, samples, context: given.append(samples) or rows(self, samples, context)
+    )
+    RidgeEraser(backbone, HashClusters(4), verbose=False).fit(private)
+    assert [len(samples) for samples in given] == [len(private)]
+    assert np.shares_memory(given[0].images, private.images)
 
 
 def test_more_samples_than_64_bits_have_room_for_are_refused(backbone, private, monkeypatch):

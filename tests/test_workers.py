@@ -17,6 +17,7 @@ from lmeraser_kit.backbones.cached import CachedFeatures
 from lmeraser_kit.baselines.shadows import shadow_logits
 from lmeraser_kit.ground import held, workers
 from lmeraser_kit.ground.determinism import exact_arithmetic
+from lmeraser_kit.unlearning import buckets
 
 distributed = pytest.importorskip("distributed")
 OTHER_BITS = {"ATEN_CPU_CAPABILITY": "default", "OPENBLAS_CORETYPE": "Nehalem"}
@@ -155,3 +156,27 @@ def test_a_worker_is_lost_in_the_middle(mixed, make, private, monkeypatch):
         eraser = make(24).fit(private)
     assert next(n_packed) > 8
     assert eraser.state_hash() == make(24).fit(private).state_hash()
+
+
+@pytest.mark.parametrize("lost", [False, True])
+def test_exact_sums_do_not_depend_on_who_adds_them_up(lost, mixed, backbone, private, monkeypatch):
+    """Workers of any chip add up parts, one of them being lost perhaps; features come from those that fit."""
+    expected = RidgeEraser(backbone, verbose=False).fit(private)
+    monkeypatch.setattr(buckets, "TOGETHER", 8)
+    mixed.wait_for_workers(3)
+    victim, submit, asked = min(mixed.run(os.getpid).items())[1], mixed.submit, []
+
+    def watched(made, function, call, where, **options):
+        asked.append((where, options["workers"]))
+        if lost and sum(where is None for where, _ in asked) == 5:
+            os.kill(victim, signal.SIGKILL)
+        return submit(made, function, call, where, **options)
+
+    monkeypatch.setattr(mixed, "submit", watched)
+    with warnings.catch_warnings(action="ignore"), on_dask(mixed):
+        eraser = RidgeEraser(backbone, verbose=False).fit(private)
+    of_sums = [workers for where, workers in asked if where is None]
+    assert len(of_sums) == -(-len(private) // 8) and set(of_sums) == {None}  # any worker
+    assert all(len(workers) == 2 for where, workers in asked if where is not None)
+    np.testing.assert_array_equal(eraser.state_.sums, expected.state_.sums)
+    assert eraser.state_hash() == expected.state_hash()

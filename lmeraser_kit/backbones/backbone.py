@@ -252,7 +252,7 @@ class Backbone(DisplayedBackbone):
     def save(self, path: Path | str) -> Path:
         """Write weights and configuration to one safetensors file, whole or not at all."""
         description = {"lmeraser_kit.backbone": self.description()}
-        return write_weights(checks.path("path", path), self.state_dict(), description)
+        return write_weights(checks.path("path", path), self.state_dict(), description, mode=0o644)
 
     @classmethod
     def load(cls, path: Path | str, device: str = "auto", module: torch.nn.Module | None = None) -> Backbone:

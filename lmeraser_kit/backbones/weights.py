@@ -2,27 +2,22 @@
 
 from __future__ import annotations
 
-import os
-import tempfile
 from pathlib import Path
 
 import safetensors
 import torch
 from safetensors.torch import load_file, save_file
 
+from lmeraser_kit.ground.files import replacing
 
-def write_weights(path: Path | str, state: dict[str, torch.Tensor], metadata: dict[str, str]) -> Path:
-    """Write tensors and metadata to one file: beside it first, then renamed."""
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.NamedTemporaryFile(dir=path.parent, suffix=".partial", delete=False) as partial:
-        pass
-    try:
-        save_file(state, partial.name, metadata=metadata)
-        os.replace(partial.name, path)
-    finally:
-        Path(partial.name).unlink(missing_ok=True)
-    return path
+
+def write_weights(
+    path: Path | str, state: dict[str, torch.Tensor], metadata: dict[str, str], mode: int = 0o600
+) -> Path:
+    """Write tensors and metadata to one file, whole or not at all; for its owner alone, unless `mode` says more."""
+    with replacing(path, mode) as partial:
+        save_file(state, partial, metadata=metadata)
+    return Path(path)
 
 
 def read_weights(path: Path | str) -> tuple[dict[str, torch.Tensor], dict[str, str]]:

@@ -22,10 +22,10 @@ from lmeraser_kit.baselines.methods import build_method, check_methods
 from lmeraser_kit.baselines.unlearning_task import UnlearningTask
 from lmeraser_kit.ground import workers
 from lmeraser_kit.ground.determinism import environment, progress
+from lmeraser_kit.ground.files import replacing
 from lmeraser_kit.ground.hashing import described, digest
 from lmeraser_kit.ground.samples import Samples
 from lmeraser_kit.learners.recipe import Recipe
-from lmeraser_kit.store.files import replace_file
 from lmeraser_kit.unlearning.arguments import fit_arguments
 from lmeraser_kit.unlearning.base import BaseEraser
 
@@ -142,7 +142,8 @@ def shadow_logits(
             logits["exact"] = _log_probabilities(eraser, ask)
         if path:
             path.parent.mkdir(parents=True, exist_ok=True)
-            replace_file(path, _npz(logits))
+            with replacing(path, mode=0o600) as partial:
+                partial.write_bytes(_npz(logits))
         return logits
 
     jobs = workers.each(one, [(i,) for i in range(len(inside))], n_jobs, backbone.device, shared=backbone.uncached)

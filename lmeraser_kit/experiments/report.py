@@ -6,11 +6,11 @@ python -m lmeraser_kit.experiments.report executed.ipynb report.html
 from __future__ import annotations
 
 import itertools
-import os
 import sys
 from pathlib import Path
 
 from lmeraser_kit.experiments.extras import need
+from lmeraser_kit.ground.files import replacing
 
 need("batch", __name__)
 
@@ -46,9 +46,8 @@ def write_report(notebook: Path | str, page: Path | str) -> Path:
         embed_images=True,
     )
     body, _ = exporter.from_notebook_node(content, resources={"metadata": {"name": title}})
-    partial = Path(f"{page}.partial")
-    partial.write_text(body)
-    os.replace(partial, page)
+    with replacing(page) as partial:
+        partial.write_text(body)
     return Path(page)
 
 

@@ -5,9 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import math
-import os
 import re
-import tempfile
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
@@ -16,6 +14,7 @@ import numpy as np
 import pandas as pd
 
 from lmeraser_kit.data.inputs import REPOSITORY
+from lmeraser_kit.ground.files import replacing
 
 PROJECT = REPOSITORY or Path.cwd()  # an installed package writes results/ where it is used
 NOTEBOOKS = PROJECT / "notebooks" / "experiments"
@@ -78,13 +77,10 @@ def save_metrics(folder: Path | str, metrics: dict, **context) -> None:
 
 def write_json(path: Path | str, content: dict) -> Path:
     """Write strict JSON, whole or not at all; NaN and infinity, which JSON does not have, become null."""
-    path, text = Path(path), json.dumps(_strict(content), indent=1, default=_plain, allow_nan=False)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.NamedTemporaryFile("w", dir=path.parent, suffix=".partial", delete=False) as partial:
-        partial.write(text + "\n")
-    os.chmod(partial.name, 0o644)
-    os.replace(partial.name, path)
-    return path
+    text = json.dumps(_strict(content), indent=1, default=_plain, allow_nan=False)
+    with replacing(path) as partial:
+        partial.write_text(text + "\n")
+    return Path(path)
 
 
 def _strict(content: object) -> object:

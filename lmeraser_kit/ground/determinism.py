@@ -127,7 +127,7 @@ def versions() -> dict[str, str]:
 
 
 PACKAGE = Path(__file__).parents[1]
-NO_BITS = ("evaluation", "figures", "experiments", "testing", "lab")  # they compute no bit of a model
+NO_BITS = ("store", "evaluation", "figures", "experiments", "testing", "lab")  # they compute no bit of a model
 
 
 def computing_files(package: Path = PACKAGE) -> list[Path]:

@@ -18,13 +18,13 @@ from typing import Any
 import cloudpickle
 import joblib
 
-from lmeraser_kit.ground.determinism import environment
+from lmeraser_kit.ground.determinism import code_digest, environment
 from lmeraser_kit.ground.hashing import digest
 from lmeraser_kit.ground.held import Key, key_of, packed
 
-AHEAD = 4  # jobs for each worker that are under way
+AHEAD = 2  # jobs for each worker that are under way; a job may hold much of its data
 LOOK = 10.0  # seconds after which it is looked whether the workers are there
-Where = tuple[str, int, bool]  # device, threads, whether NumPy counts: what `environment` takes
+Where = tuple[str, int, bool] | None  # device, threads, whether NumPy counts: what `environment` takes; or no rounding
 REMEDY = (
     "Processes agree where versions, the kit's code and the kernels of PyTorch and of the BLAS do: start them with the "
     "same ATEN_CPU_CAPABILITY and OPENBLAS_CORETYPE, on a chip that has these (docs/workers.md)"
@@ -49,7 +49,7 @@ class Workers:
         Raises:
             ValueError: If there is none.
         """
-        mine, theirs = environment(*where), self.client.run(environment, *where, on_error="return")
+        mine, theirs = _environment(where), self.client.run(_environment, where, on_error="return")
         unlike = {name: why for name, env in sorted(theirs.items()) if (why := differences(mine, env))}
         if len(unlike) == len(theirs):
             why = _listed(unlike) or "there is no worker any more"
@@ -165,7 +165,7 @@ def each(
         function: What is called; the same arguments give the same bits where the environment is the same.
         calls: Its arguments.
         n_jobs: Calls at a time (joblib); with one, all are made here.
-        device: Where it computes.
+        device: Where it computes; None if nothing is rounded, so that every chip gives the same whole numbers.
         threads: Intra-op threads that it computes with.
         numpy: Whether what rounds in NumPy and SciPy counts.
         shared: What all calls need, a backbone: workers get it once.
@@ -173,7 +173,7 @@ def each(
     Yields:
         Results: an array, a dictionary of arrays, or what has `hashed()`.
     """
-    where, calls = (str(device), threads, numpy), iter(calls)
+    where, calls = None if device is None else (str(device), threads, numpy), iter(calls)
     first = list(itertools.islice(calls, 2))
     if len(first) < 2 or (not _workers and joblib.effective_n_jobs(n_jobs) == 1):
         yield from (function(*arguments) for arguments in itertools.chain(first, calls))
@@ -189,7 +189,7 @@ def each(
         results = _workers[-1].results(noted(), where, shared)
     else:
         results = joblib.Parallel(n_jobs, return_as="generator")(joblib.delayed(_made)(*job) for job in noted())
-    mine = environment(*where)
+    mine = _environment(where)
     for value, made_by, host, sealed in results:
         arguments = given.popleft()
         why = differences(mine, made_by) or ("" if _digest(value) == sealed else "it has changed on its way")
@@ -197,6 +197,10 @@ def each(
             warnings.warn(f"a result from {host} is computed here again: {why}. {REMEDY}", stacklevel=3)
             value = function(*arguments)
         yield value
+
+
+def _environment(where: Where) -> dict[str, str | int]:
+    return {"kit": code_digest()} if where is None else environment(*where)
 
 
 def _unpacked(call: bytes) -> Any:
@@ -217,7 +221,7 @@ def differences(mine: dict, theirs: Any) -> str:
 def _made(function: Callable, arguments: tuple, where: Where) -> tuple[Any, dict, str, str]:
     """In a worker: a result, the environment that made it, the machine's name, and a digest of the result."""
     value = function(*arguments)
-    return value, environment(*where), platform.node(), _digest(value)
+    return value, _environment(where), platform.node(), _digest(value)
 
 
 def _digest(value: Any) -> str:

@@ -22,11 +22,11 @@ from lmeraser_kit.baselines.shadows import halves, shadow_logits
 from lmeraser_kit.data import Split, load_dataset
 from lmeraser_kit.data.inputs import DATA
 from lmeraser_kit.ground.determinism import environment
+from lmeraser_kit.ground.files import replacing
 from lmeraser_kit.ground.hashing import digest
 from lmeraser_kit.lab.models import EPOCHS, INEXACT, NAMES, WHOLE, new_eraser
 from lmeraser_kit.lab.outcomes import membership_scores
 from lmeraser_kit.learners.recipe import Recipe
-from lmeraser_kit.store.files import replace_file
 
 N_MODELS, N_PARTS = 64, 8
 BACKBONE_EPOCHS = 30  # few, so that the page is soon there
@@ -101,7 +101,8 @@ class References:
             for number, name in itertools.product(range(len(self.parts())) if mine else (), names):
                 path = self.path(name, number)
                 if not path.is_file():
-                    replace_file(path, self._scores(name, self.parts()[number], n_jobs).tobytes())
+                    with replacing(path) as partial:
+                        partial.write_bytes(self._scores(name, self.parts()[number], n_jobs).tobytes())
 
     def being_made(self) -> bool:
         """Whether a process makes them now."""

@@ -19,6 +19,8 @@ from sklearn.base import BaseEstimator
 from lmeraser_kit import checks
 from lmeraser_kit.backbones.backbone import Backbone
 from lmeraser_kit.backbones.preprocessing import MOST
+from lmeraser_kit.ground import workers
+from lmeraser_kit.ground.determinism import progress
 from lmeraser_kit.ground.samples import Samples
 from lmeraser_kit.learners.protocol import Arrays, Context
 from lmeraser_kit.learners.ridge import factor, probabilities, solve
@@ -92,13 +94,21 @@ class ExactSums(BaseEstimator):
         Values beyond what 16 bits hold, twice the largest public one at least, become the largest; a warning counts
         them.
         """
-        features, steps = self.features(samples, context), self.steps(context)[:-1]
-        rows, n = np.empty(features.shape, np.int16), 0
-        for start in range(0, len(rows), BLOCK):  # float64 of a million samples would take 14 GB
-            part = slice(start, start + BLOCK)
-            whole = np.rint(features[part] / steps)
-            n += int((np.abs(whole) > MOST).sum())
-            rows[part] = np.clip(whole, -MOST, MOST)
+        steps, n = self.steps(context)[:-1], 0
+        rows, known = np.empty((len(samples), len(steps)), np.int16), context.knows(self.layers)
+        size = BLOCK * workers.n_at_once(context.n_jobs)  # float32 of a million samples would take 7 GB, float64 14
+        starts, several = range(0, len(samples), size), len(samples) > size and not known
+        bar = {"desc": "features", "unit": f"{size} images", "disable": not (several and context.verbose)}
+        for start in progress(starts, **bar):
+            some = samples[start : start + size]
+            features = self.features(
+                some, context if known else replace(context.of(some), verbose=context.verbose and not several)
+            )
+            for first in range(0, len(some), BLOCK):
+                part = slice(start + first, start + first + BLOCK)
+                whole = np.rint(features[first : first + BLOCK] / steps)
+                n += int((np.abs(whole) > MOST).sum())
+                rows[part] = np.clip(whole, -MOST, MOST)
         if n:
             warnings.warn(
                 f"{n} of {rows.size} features are more than twice the largest public one, and are kept as the largest "
@@ -137,8 +147,7 @@ class ExactSums(BaseEstimator):
             ValueError: If there would be more samples than 64 bits have room for; nothing is added then.
         """
         rows, inputs = learnt["rows"], len(sums)
-        if (n := int(sums[inputs - 1, inputs - 1]) + sign * len(rows)) > MOST_SAMPLES:  # the bias counts them
-            raise ValueError(f"{n} samples are too many for sums of 64 bits: at most {MOST_SAMPLES}")
+        _check_room(sums, sign * len(rows))
         labels = np.eye(sums.shape[1] - inputs)[learnt["labels"]]
         for start in range(0, len(rows), BLOCK):
             part = slice(start, start + BLOCK)
@@ -146,6 +155,15 @@ class ExactSums(BaseEstimator):
             for top in range(0, inputs, PANEL):
                 panel = slice(top, min(top + PANEL, inputs))
                 sums[panel, top:] += sign * (xy[:, panel].T @ xy[:, top:]).astype(np.int64)
+
+    def combine(self, sums: np.ndarray, others: np.ndarray, sign: int) -> None:
+        """Add the sums of other rows (1), whoever has added them up, or take them back (-1), in place and to the bit.
+
+        Raises:
+            ValueError: As for `accumulate`.
+        """
+        _check_room(sums, sign * _count(others))
+        sums += sign * others
 
     def head(self, sums: np.ndarray, context: Context) -> np.ndarray:
         """The head for everybody, float64 (L + D + 1, n_classes), the last row the bias, from the sums."""
@@ -163,3 +181,13 @@ class ExactSums(BaseEstimator):
         sums = self.nothing(learnt, samples.n_classes)
         self.accumulate(sums, learnt, 1)
         return probabilities(self.inputs(samples, context) @ self.head(sums, context))
+
+
+def _count(sums: np.ndarray) -> int:
+    """How many samples are in the sums: the bias counts them."""
+    return int(sums[len(sums) - 1, len(sums) - 1])
+
+
+def _check_room(sums: np.ndarray, joining: int) -> None:
+    if (n := _count(sums) + joining) > MOST_SAMPLES:
+        raise ValueError(f"{n} samples are too many for sums of 64 bits: at most {MOST_SAMPLES}")

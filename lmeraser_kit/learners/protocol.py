@@ -52,6 +52,10 @@ class Context:
         """The same, with other `queries`."""
         return replace(self, queries=queries, any_batch=any_batch, _query_features={})
 
+    def knows(self, layers: bool) -> bool:
+        """Whether features of the `queries` have been computed: of all stages, or the last alone."""
+        return layers in self._query_features
+
     def features(self, samples: Samples, layers: bool = False) -> np.ndarray:
         """Features of the clean images of a cluster, or of samples that are asked about, float32 (N, D) or (N, L + D).
 
@@ -210,6 +214,10 @@ class SummedLearner(Learner, Protocol):
 
     def accumulate(self, sums: np.ndarray, learnt: Arrays, sign: int) -> None:
         """Add (1) or take back (-1) rows, with what a bucket keeps beside them, in place: to the bit, in any order."""
+        ...
+
+    def combine(self, sums: np.ndarray, others: np.ndarray, sign: int) -> None:
+        """Add (1) or take back (-1) what was accumulated elsewhere, on another chip maybe, in place and to the bit."""
         ...
 
 

@@ -13,8 +13,8 @@ from pathlib import Path
 
 import pandas as pd
 
+from lmeraser_kit.ground.files import replace_file
 from lmeraser_kit.store.certificate import Certificate, Verification
-from lmeraser_kit.store.files import replace_file
 from lmeraser_kit.store.recorded import Recorded
 from lmeraser_kit.store.tombstones import Tombstones
 

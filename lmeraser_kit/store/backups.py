@@ -18,6 +18,7 @@ from pathlib import Path
 
 from lmeraser_kit import checks
 from lmeraser_kit.ground.commitments import fresh_nonce
+from lmeraser_kit.ground.files import flush_folder, replace_file
 from lmeraser_kit.ground.html import some_of
 from lmeraser_kit.store.asked import stage_forget
 from lmeraser_kit.store.files import (
@@ -26,10 +27,8 @@ from lmeraser_kit.store.files import (
     DamagedError,
     StoreError,
     check_vacant,
-    flush_folder,
     make_folders,
     read_file,
-    replace_file,
     unpack,
 )
 from lmeraser_kit.store.ledger import Ledger, seal_ledger

@@ -7,13 +7,13 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 from collections.abc import Iterator, MutableMapping
 from pathlib import Path
 
 import numpy as np
 from safetensors.numpy import load, save
 
+from lmeraser_kit.ground.files import flush_folder, replace_file
 from lmeraser_kit.ground.samples import Samples
 from lmeraser_kit.learners.protocol import ClusterModel
 
@@ -49,17 +49,6 @@ def write_file(folder: Path, stem: str, content: bytes, suffix: str = ".safetens
     return name
 
 
-def replace_file(path: Path, content: bytes) -> None:
-    """Put a file in place, whole or not at all: beside it first, flushed, then renamed, and the folder flushed."""
-    partial = path.with_name(path.name + ".partial")
-    with open(partial, "wb") as file:
-        file.write(content)
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(partial, path)
-    flush_folder(path.parent)
-
-
 def check_vacant(folder: Path) -> None:
     """Refuse a folder in which there is something else than an interrupted attempt to make a store (StoreError)."""
     if folder.exists() and not folder.is_dir():
@@ -77,15 +66,6 @@ def make_folders(folder: Path) -> None:
         path.mkdir(mode=0o700, parents=True, exist_ok=True)
     flush_folder(folder)
     flush_folder(folder.parent)
-
-
-def flush_folder(folder: Path) -> None:
-    """Make creations, renames and removals in a folder durable."""
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 def read_file(path: Path) -> bytes:

@@ -21,9 +21,10 @@ from dataclasses import fields, replace
 from datetime import datetime
 from pathlib import Path
 
+from lmeraser_kit.ground.files import flush_folder, replace_file
 from lmeraser_kit.ground.hashing import digest
 from lmeraser_kit.store.certificate import Certificate
-from lmeraser_kit.store.files import DamagedError, StoreError, flush_folder, replace_file
+from lmeraser_kit.store.files import DamagedError, StoreError
 from lmeraser_kit.store.recorded import RECORD, TABLES, Recorded
 from lmeraser_kit.store.times import SLACK, clock, moment_of, text_of
 

@@ -16,6 +16,7 @@ import numpy as np
 from sklearn.base import clone
 
 from lmeraser_kit.ground.commitments import fresh_nonce
+from lmeraser_kit.ground.files import flush_folder
 from lmeraser_kit.ground.hashing import digest
 from lmeraser_kit.ground.samples import Samples
 from lmeraser_kit.store.asked import Asked
@@ -26,7 +27,6 @@ from lmeraser_kit.store.files import (
     ClusterFiles,
     DamagedError,
     StoreError,
-    flush_folder,
     pack,
     read_file,
     unpack,

@@ -24,9 +24,10 @@ from pathlib import Path
 import numpy as np
 
 from lmeraser_kit import checks
+from lmeraser_kit.ground.files import flush_folder
 from lmeraser_kit.ground.html import some_of
 from lmeraser_kit.ground.samples import Samples
-from lmeraser_kit.store.files import DamagedError, StoreError, flush_folder
+from lmeraser_kit.store.files import DamagedError, StoreError
 
 LINE = re.compile(r"([+-]) (\d+) (uid|image) ([0-9a-f]{64})")
 

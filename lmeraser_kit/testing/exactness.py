@@ -13,10 +13,11 @@ import numpy as np
 import torch
 from sklearn.base import clone
 
+from lmeraser_kit.ground import files
 from lmeraser_kit.ground.hashing import described
 from lmeraser_kit.learners.clusters import learn_cluster
 from lmeraser_kit.partitions.protocol import keys_for
-from lmeraser_kit.store import files
+from lmeraser_kit.store.files import StoreError
 from lmeraser_kit.store.store import Store
 from lmeraser_kit.testing.residue import bytes_of, kept_outside, traces_of
 from lmeraser_kit.testing.trial import Trial, fingerprint, same
@@ -172,7 +173,7 @@ def _store(trial: Trial) -> None:
                     store.close()
             try:
                 store = Store.open(at, verbose=False, eraser=trial.eraser)
-            except files.StoreError:
+            except StoreError:
                 if not killed:
                     raise
                 store = Store.create(at, trial.eraser, trial.after + wrong, trial.public)

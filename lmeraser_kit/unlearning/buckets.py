@@ -6,18 +6,21 @@ the sums lose the rows that are gone and get those that are new: whole numbers, 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import itertools
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 
 import numpy as np
 
+from lmeraser_kit.ground import workers
 from lmeraser_kit.ground.determinism import progress
 from lmeraser_kit.ground.samples import Samples, concatenate
 from lmeraser_kit.learners.clusters import cluster_addresses
 from lmeraser_kit.learners.protocol import Arrays, ClusterModel, Context, SummedLearner
 from lmeraser_kit.unlearning.state import ExactnessError, State
 
-TOGETHER = 64  # buckets that are added up in one product
+TOGETHER = 2**14  # rows that are added up at a time, here or by a worker; of a thousand columns they take 33 MB
+Chosen = list[tuple[ClusterModel, list[int]]]  # rows of buckets
 
 
 @dataclass
@@ -42,23 +45,32 @@ class Buckets:
     def made(self, jobs: Mapping[int, tuple[Samples, ClusterModel | None]]) -> dict[int, ClusterModel]:
         """The buckets, by number, of members that are given; a row is computed if no bucket before had it."""
         known = {k: self._known(k, part) for k, (part, _) in jobs.items()}
-        parts = [part[[i for i in range(len(part)) if i not in known[k]]] for k, (part, _) in jobs.items()]
-        missing = concatenate([self.held.empty, *parts])
-        context = self.context if self.context.queries is not None and _same(missing, self.context.queries) else None
-        computed = self.learner.rows(missing, context or self.context.of(missing))
+        new = {k: [i for i in range(len(part)) if i not in known[k]] for k, (part, _) in jobs.items()}
+        missing, where, context = self._missing({k: part for k, (part, _) in jobs.items()}, new)
+        computed = self.learner.rows(missing, context)
         at, models = 0, {}
-        for (k, (part, _)), new in zip(jobs.items(), parts, strict=True):
-            rows = np.empty((len(part), computed.shape[1]), computed.dtype)
-            mine = known[k]
-            rows[[i for i in range(len(part)) if i not in mine]] = computed[at : at + len(new)]
-            at += len(new)
+        for k, (part, _) in jobs.items():
+            rows, mine = np.empty((len(part), computed.shape[1]), computed.dtype), known[k]
+            rows[new[k]] = computed[where[at : at + len(new[k])]]
+            at += len(new[k])
             for i, row in mine.items():
                 rows[i] = row
             arrays, cost = self.learner.bucket(rows, part)
-            self.cost += cost // max(1, len(part)) * len(new)
+            self.cost += cost // max(1, len(part)) * len(new[k])
             (address,) = cluster_addresses(self.learner, part, self.context).values()
             models[k] = ClusterModel(arrays, len(part), cost, address)
         return models
+
+    def _missing(
+        self, parts: Mapping[int, Samples], new: Mapping[int, list[int]]
+    ) -> tuple[Samples, np.ndarray, Context]:
+        """Members without a row, where they are among these samples, bucket by bucket, and the context of these."""
+        uids = np.concatenate([self.held.empty.uids, *(part.uids[new[k]] for k, part in parts.items())])
+        queries = self.context.queries
+        if queries is not None and len(queries) == len(uids) and set(queries.uids.tolist()) == set(uids.tolist()):
+            return queries, queries.positions(uids), self.context  # those who join: no copy of their images
+        missing = concatenate([self.held.empty, *(part[new[k]] for k, part in parts.items())])
+        return missing, np.arange(len(missing)), self.context.of(missing)
 
     def _known(self, k: int, part: Samples) -> dict[int, np.ndarray]:
         """The rows, by position, of members that were held already: the same uid, label and pixels."""
@@ -86,30 +98,51 @@ class Buckets:
         sums = self.learner.nothing(first.arrays, held.empty.n_classes) if held.sums is None else held.sums.copy()
         old = {} if held.sums is None else held.models  # sums that were lost are those of nobody
         changed = sorted(k for k in old.keys() | models.keys() if old.get(k) is not models.get(k))
-        gone, new = list[Arrays](), list[Arrays]()
+        gone, new = Chosen(), Chosen()
         for k in changed:
             before = _digests(held.members[k]) if k in old else []
             after = _digests(members[k]) if k in models else []
             gone += _chosen(old.get(k), before, set(after))
             new += _chosen(models.get(k), after, set(before))
-        for sign, parts in ((-1, gone), (1, new)):
-            steps = range(0, len(parts), TOGETHER)
-            for i in progress(steps, desc="adding up", unit="step", disable=not self.context.verbose):
-                some = parts[i : i + TOGETHER]
-                self.learner.accumulate(sums, {name: np.concatenate([p[name] for p in some]) for name in some[0]}, sign)
+        for sign, chosen in ((-1, gone), (1, new)):
+            self._add(sums, chosen, sign)
         sums.setflags(write=False)
         return sums
+
+    def _add(self, sums: np.ndarray, chosen: Chosen, sign: int) -> None:
+        """Add rows, or take them back; on Dask's workers by parts, of whatever chip: whole numbers are not rounded."""
+        n = -(-sum(len(rows) for _, rows in chosen) // TOGETHER)
+        bar = {"total": n, "desc": "adding up", "unit": "step", "disable": not self.context.verbose}
+        if workers.n_at_once(1) == 1 or n < 2:  # here, where the BLAS uses all cores
+            for part in progress(_parts(chosen), **bar):
+                self.learner.accumulate(sums, part, sign)
+            return
+        calls = ((self.learner, part, self.held.empty.n_classes) for part in _parts(chosen))
+        for total in progress(workers.each(_sums_of, calls, 1, None), **bar):
+            self.learner.combine(sums, total, sign)
 
 
 def _digests(samples: Samples) -> list[bytes]:
     return [one.tobytes() for one in samples.digests]
 
 
-def _chosen(model: ClusterModel | None, mine: list[bytes], others: set[bytes]) -> list[Arrays]:
-    """What a bucket keeps of those members who are not among others, in a list; an empty one if there is none."""
+def _chosen(model: ClusterModel | None, mine: list[bytes], others: set[bytes]) -> Chosen:
+    """Which rows of a bucket are of members who are not among others, in a list; an empty one if there is none."""
     rows = [i for i, digest in enumerate(mine) if digest not in others]
-    return [{name: array[rows] for name, array in model.arrays.items()}] if model is not None and rows else []
+    return [(model, rows)] if model is not None and rows else []
 
 
-def _same(some: Samples, others: Samples) -> bool:
-    return len(some) == len(others) and set(some.uids.tolist()) == set(others.uids.tolist())
+def _parts(chosen: Chosen) -> Iterator[Arrays]:
+    """What buckets keep of chosen rows, so many at a time: never a copy of all."""
+    each = ((model, row) for model, rows in chosen for row in rows)
+    while some := list(itertools.islice(each, TOGETHER)):
+        by_model = [(model, [row for _, row in one]) for model, one in itertools.groupby(some, key=lambda one: one[0])]
+        parts = [{name: array[rows] for name, array in model.arrays.items()} for model, rows in by_model]
+        yield {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+
+
+def _sums_of(learner: SummedLearner, part: Arrays, n_classes: int) -> np.ndarray:
+    """The sums over rows."""
+    sums = learner.nothing(part, n_classes)
+    learner.accumulate(sums, part, 1)
+    return sums

@@ -158,7 +158,7 @@ def publish(eraser: BaseEraser, path: Path | str, earlier: Iterable[Path | str] 
         )
     tensors = {f"array/{i}": torch.from_numpy(array) for i, array in enumerate(arrays)}
     tensors |= {f"backbone/{name}": tensor for name, tensor in eraser.backbone.state_dict().items()}
-    return write_weights(path, tensors, {KEY: json.dumps(about)})
+    return write_weights(path, tensors, {KEY: json.dumps(about)}, mode=0o644)
 
 
 def compared(earlier: dict[str, Any], now: dict[str, Any]) -> str:
