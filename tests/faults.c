@@ -166,6 +166,20 @@ int unlink(const char *path) { ON_PATH(unlink, UNLINK) }
 int rmdir(const char *path) { ON_PATH(rmdir, RMDIR) }
 int mkdir(const char *path, mode_t rights) { ON_PATH(mkdir, MKDIR, rights) }
 
+int unlinkat(int at, const char *name, int flags) {
+    REAL(unlinkat);
+    char folder[4096] = "", path[8192];
+    if (mode && at != AT_FDCWD) of_file(at, folder);
+    snprintf(path, sizeof path, "%s%s%s", folder, *folder ? "/" : "", name);
+    if (below(path)) {
+        int kind = flags & AT_REMOVEDIR ? RMDIR : UNLINK, what = fails(kind);
+        if (what == 1) return -1;
+        if (what == 2) kill(getpid(), SIGKILL);
+        note(kind, path, 0, 0, 0, 0);
+    }
+    return real(at, name, flags);
+}
+
 int rename(const char *path, const char *other) {
     if (below(path)) {
         int what = fails(RENAME);

@@ -8,7 +8,13 @@ that changes a file of the store or of its tombstones fails, or all from it on (
   read when its owner leaves has no tombstone of its own, with a warning; that of its uid there is);
 - torn: half of what was to be written is, and the process is gone;
 - power: it is gone at some point, and of what had not been flushed until then some is on the disk, and some is not, in
-  any order, whole or in part.
+  any order, whole or in part;
+- memory: there is little of it, and no more is given (RLIMIT_AS);
+- clock: it jumps by ten years, forward or back, and is right again afterwards;
+- together: two processes begin at the same moment.
+
+So is what a fit and a batch write elsewhere (file_trials.py): an eraser's file, features that are kept, and dropped
+when somebody leaves, and the folder of a run.
 
 Then the disk is well again, the store is opened once more, and it must be as kill.py says: what was acknowledged has
 been done, what was not recorded has left nothing, the state is bit for bit that of a fresh fit, and who was to leave
@@ -19,6 +25,7 @@ import argparse
 import ctypes
 import errno
 import os
+import resource
 import shutil
 import struct
 import subprocess
@@ -27,13 +34,20 @@ import tempfile
 import threading
 import time
 from collections import Counter
+from contextlib import contextmanager, nullcontext, suppress
+from datetime import timedelta
+from functools import partial
 from pathlib import Path
+from unittest import mock
 
 import numpy as np
 import torch
+from file_trials import FileTrials
 from kill import Trials
 from tqdm import tqdm
 
+from lmeraser_kit.ground.determinism import keep_freed_memory
+from lmeraser_kit.store import ledger
 from lmeraser_kit.store.tombstones import beside
 
 COUNT, ONCE, FROM, TORN, LOG, READ = range(1, 7)
@@ -45,6 +59,8 @@ FAULTS = {
     "unreadable": (READ, errno.EIO),
     "torn": (TORN, 0),
 }
+OTHERS = ("power", "memory", "clock", "together")
+POINTS = {"memory": 640, "clock": 20, "together": 6}  # blocks of memory, uses of the clock, turns
 SHIM = "LMERASER_FAULTS"  # the library that is preloaded
 
 
@@ -87,15 +103,17 @@ class Disk:
         done = []
         for kind, path, other, offset, data in self.steps[:until]:
             folder = str(Path(path).parent)
+            if kind == SYNC and path not in made and f"{folder}/.tmp" in (own := str(next(reversed(made), ""))):
+                made[path] = made.pop(own)  # safetensors renames its own file by a system call that is not seen
             if kind == CREATE:
                 made[path] = len(contents)
                 contents.append(bytearray())
                 pending_names.append((folder, ("name", path, made[path])))
             elif kind in (WRITE, TRUNCATE) and path in made:
                 pending_data.append((made[path], (kind, offset, data)))
-            elif kind == RENAME:
+            elif kind == RENAME:  # into another folder: the one that it comes to has to be flushed
                 made[other] = made.pop(path, None)
-                pending_names.append((folder, ("rename", path, other, made[other])))
+                pending_names.append((str(Path(other).parent), ("rename", path, other, made[other])))
             elif kind == UNLINK:
                 made.pop(path, None)
                 pending_names.append((folder, ("drop", path)))
@@ -151,7 +169,55 @@ class Disk:
             (folders.add if rest[0] else folders.discard)(path)
 
 
-def failing(shim, task, at, mode, point=0, number=0, log=""):
+@contextmanager
+def little_memory(blocks):
+    """So many blocks of 64 KiB, and no more: all else that the process has, or may ask for, is taken."""
+    keep_freed_memory(False)
+    now = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
+    resource.setrlimit(resource.RLIMIT_AS, (now + 2**24, now + 2**24))
+    taken = []
+    for size in (2**16, 2**13, 2**10):
+        with suppress(MemoryError):
+            while True:
+                taken.append(bytearray(size))
+    del taken[:blocks]
+    yield
+
+
+@contextmanager
+def jumping(at):
+    """The clock that stores go by jumps at its n-th use, forward or back."""
+    calls, clock = iter(range(1, 10**6)), ledger.clock
+
+    def jumped():
+        return clock() + timedelta(days=3650 if at % 2 else -3650) * (next(calls) >= (at + 1) // 2)
+
+    with mock.patch.object(ledger, "clock", jumped):
+        yield
+
+
+def together(shim, task, at):
+    """Run a task in two forked processes that begin at the same moment."""
+    answers, moment = [], time.monotonic() + 0.05
+
+    def waiting(at):
+        while time.monotonic() < moment:
+            pass
+        task(at)
+
+    def one():
+        answers.append(failing(shim, waiting, at, COUNT))
+
+    threads = [threading.Thread(target=one) for _ in range(2)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    acknowledged, said, _ = zip(*answers, strict=True)
+    return any(acknowledged), "; ".join(filter(None, said)), 0
+
+
+def failing(shim, task, at, mode, point=0, number=0, log="", around=nullcontext):
     """Run a task in a forked process on a disk that fails. Returns (acknowledged, what it said, calls)."""
     read, write = os.pipe()
     child = os.fork()
@@ -159,9 +225,10 @@ def failing(shim, task, at, mode, point=0, number=0, log=""):
         tqdm.set_lock(threading.RLock())
         said = b""
         try:
-            shim.faults_arm(os.fsencode(at), mode, point, number, os.fsencode(log))
-            task(at)
-            shim.faults_mark()
+            with around():
+                shim.faults_arm(os.fsencode(at), mode, point, number, os.fsencode(log))
+                task(at)
+                shim.faults_mark()
         except Exception as error:
             said = f"{type(error).__name__}: {error}".encode()[:60_000]
         calls = shim.faults_disarm()
@@ -195,7 +262,7 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--points", type=int, default=40, help="points of each fault in each request, at most")
     parser.add_argument("--seed", type=int, default=0, help="of the points")
-    parser.add_argument("--faults", nargs="*", default=[*FAULTS, "power"], help="which of them")
+    parser.add_argument("--faults", nargs="*", default=[*FAULTS, *OTHERS], help="which of them")
     options = parser.parse_args()
     if SHIM not in os.environ:
         built()
@@ -204,10 +271,9 @@ def main():
     torch.set_num_threads(1)  # threads do not survive a fork
     rng, rows, bad, began = np.random.default_rng(options.seed), [], [], time.monotonic()
     with tempfile.TemporaryDirectory() as folder:
-        trials = Trials(folder, options.seed)
-        log = f"{folder}/log"
+        log, everything = f"{folder}/log", (Trials(folder, options.seed), FileTrials(folder, options.seed))
 
-        def look(name, at, acknowledged, point):
+        def look(trials, name, at, acknowledged, point):
             try:
                 return (
                     "recorded"
@@ -218,23 +284,31 @@ def main():
                 bad.append(f"{point}: {type(error).__name__}: {error}")
                 return "WRONG"
 
-        for name, (task, _, _) in trials.tasks.items():
+        for trials, name, task in [(part, name, task[0]) for part in everything for name, task in part.tasks.items()]:
             for fault in options.faults:
-                mode, number = FAULTS.get(fault, (LOG, 0))
+                if fault == "clock" and isinstance(trials, FileTrials):
+                    continue  # no time is read there
+                mode, number = FAULTS.get(fault, (LOG if fault == "power" else COUNT, 0))
                 at = trials.copy(name)
                 count = mode if mode in (LOG, READ) else COUNT
                 calls = failing(shim, task, at, count, 0, 0, log if mode == LOG else "")[2]
                 disk = Disk(log) if mode == LOG else None
-                calls = len(disk.steps) if disk else calls
+                calls = POINTS.get(fault, len(disk.steps) if disk else calls)
                 points = 1 + np.sort(rng.permutation(calls)[: options.points])
                 found = Counter()
                 for point in tqdm(points.tolist(), desc=f"{name}, {fault}", leave=False):
                     at, said = trials.copy(name), ""
                     if disk:
                         acknowledged = disk.cut([root for root in (at, beside(at)) if root.exists()], point, rng)
+                    elif fault == "together":
+                        acknowledged, said, _ = together(shim, task, at)
+                    elif fault in OTHERS:
+                        around = {"memory": little_memory, "clock": jumping}[fault]
+                        around = partial(around, point)
+                        acknowledged, said, _ = failing(shim, task, at, COUNT, around=around)
                     else:
                         acknowledged, said, _ = failing(shim, task, at, mode, point, number)
-                    found[look(name, at, acknowledged, (name, fault, point, said[:300]))] += 1
+                    found[look(trials, name, at, acknowledged, (name, fault, point, said[:300]))] += 1
                     found["acknowledged"] += acknowledged
                     found["said"] += bool(said)
                 rows.append(

@@ -155,4 +155,4 @@ def test_a_disk_that_fails_loses_nothing_and_brings_nobody_back():
     """Some of the points of `make fault-test`."""
     command = [sys.executable, str(Path(__file__).with_name("faults.py")), "--points", "1"]
     done = subprocess.run(command, capture_output=True, text=True, env={**os.environ, "OMP_NUM_THREADS": "1"})
-    assert done.returncode == 0 and "24 points" in done.stdout, done.stdout[-3000:] + done.stderr[-3000:]
+    assert done.returncode == 0 and "72 points" in done.stdout, done.stdout[-3000:] + done.stderr[-3000:]

@@ -308,6 +308,21 @@ def test_a_runs_folder_is_emptied_when_the_run_starts(notebook, tmp_path):
     assert {p.name for p in folder.iterdir()} == {"executed.ipynb", "params.yaml", "manifest.json", "metrics.json"}
 
 
+def test_a_folder_that_cannot_be_emptied_is_no_whole_run(tmp_path, monkeypatch):
+    """What says that all of it is there goes before anything else does."""
+    (tmp_path / "figures").mkdir()
+    for name in ("executed.ipynb", "manifest.json", "metrics.json", "params.yaml"):
+        (tmp_path / name).touch()
+
+    def broken(*_):
+        raise OSError("Input/output error")
+
+    monkeypatch.setattr(shutil, "rmtree", broken)
+    with pytest.raises(OSError, match="Input/output"):
+        runs.make_run_folder(tmp_path)
+    assert not (tmp_path / "manifest.json").exists() and (tmp_path / "params.yaml").exists()
+
+
 def test_a_folder_that_is_no_runs_is_not_emptied(notebook, tmp_path):
     (tmp_path / "thesis").mkdir()
     (tmp_path / "thesis" / "chapter.tex").write_text("years of work")

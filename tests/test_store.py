@@ -10,6 +10,7 @@ import subprocess
 import sys
 import threading
 import weakref
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -29,6 +30,7 @@ from lmeraser_kit import (
 from lmeraser_kit.store import certificate
 from lmeraser_kit.store.certificate import Certificate, merkle_root
 from lmeraser_kit.store.files import DamagedError, StoreError
+from lmeraser_kit.store.locks import lock
 
 PARTITIONS = {
     "public": HierarchicalClusters(5),
@@ -431,6 +433,32 @@ def test_a_certificate_taken_out_or_changed_is_noticed(make_store, private):
 
 
 # --- one writer, many readers
+
+
+def test_nobody_comes_between_the_making_of_a_store_and_its_opening(make_eraser, private, tmp_path, monkeypatch):
+    """Else one that fails to open it would take away the files of another, who has."""
+    folder, opened = tmp_path / "store", Store.open.__func__
+
+    def opening(cls, *arguments, **options):
+        with ThreadPoolExecutor(1) as others, pytest.raises(StoreError, match="open for writing elsewhere"):
+            others.submit(lock, folder).result()
+        return opened(cls, *arguments, **options)
+
+    monkeypatch.setattr(Store, "open", classmethod(opening))
+    store = Store.create(folder, make_eraser(HashClusters(2), recipe={"epochs": 1}), private[:20])
+    with store, pytest.raises(StoreError, match="open for writing elsewhere"):
+        lock(folder)
+    lock(folder).close()
+
+
+def test_two_backups_into_one_folder_do_not_take_each_others_files(make_store, tmp_path):
+    store, partial = make_store(), tmp_path / ".backup.partial"
+    partial.mkdir()
+    with lock(partial), pytest.raises(StoreError, match="open for writing elsewhere"):
+        store.backup(tmp_path / "backup")
+    (partial / "samples").mkdir()  # of one that was killed
+    assert {path.name for path in store.backup(tmp_path / "backup").iterdir()} >= {"ledger.sqlite", "samples"}
+    assert not partial.exists()
 
 
 def test_one_writer_at_a_time_and_readers_see_one_version(make_store, private, split):

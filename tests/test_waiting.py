@@ -209,18 +209,25 @@ def test_impossible_times_are_refused_and_nothing_is_recorded(store, private, ti
     assert store.run() is None and store.eraser.state_hash() == held
 
 
-def test_a_clock_that_runs_backwards_stops_recording_and_loses_nothing(store, private, clock, fresh_hash):
+@pytest.mark.parametrize("back", [timedelta(hours=1), timedelta(days=3650)])
+def test_by_a_clock_that_was_set_back_nothing_waits_and_everybody_can_leave(back, store, private, clock, fresh_hash):
+    """Whether it was wrong then (and a deadline is years too late), or is wrong now, the store cannot tell."""
     store.request_forget(private.uids[0], deadline=2)
-    clock.now = NOON - timedelta(hours=1)
-    with pytest.raises(StoreError, match=r"the clock says 2030-01-31T11:00:00Z.*set the clock right"):
-        store.request_forget(private.uids[1])
+    clock.now = NOON - back
+    with pytest.raises(StoreError, match=r"the clock says 20.*: set the clock right, or leave deadline out"):
+        store.request_forget(private.uids[1], deadline="gdpr")
     with pytest.raises(StoreError, match="set the clock right"):
         store.plan()
     assert len(store.requests()) == 2
+    with pytest.warns(UserWarning, match="the clock says 20.*set the clock right"):
+        store.forget(private.uids[2])
+    assert store.eraser.state_hash() == fresh_hash(private[[1, *range(3, 60)]])
+    assert store.certificates()[-1].finished == "2030-01-31T12:00:00Z"  # no earlier than what came before
+    clock.now = NOON
+    store.request_forget(private.uids[3], deadline=2)
+    clock.now = NOON - back
     store = reopened(store)
-    assert store.recovered is None and store.run(within=1) is None
-    certificate = store.run()  # what is recorded is carried out all the same, and no earlier than it came
-    assert certificate.finished == "2030-01-31T12:00:00Z" and store.eraser.state_hash() == fresh_hash(private[1:60])
+    assert store.recovered is not None and store.eraser.state_hash() == fresh_hash(private[[1, *range(4, 60)]])
     clock.now = NOON - timedelta(seconds=20)  # as time servers set clocks
     store.forget(private.uids[1])
     assert store.requests()[-1]["recorded"] == "2030-01-31T12:00:00Z"

@@ -14,7 +14,7 @@ from lmeraser_kit import checks
 from lmeraser_kit.backbones import frozen
 from lmeraser_kit.backbones.backbone import Backbone
 from lmeraser_kit.backbones.weights import read_weights, write_weights
-from lmeraser_kit.ground import workers
+from lmeraser_kit.ground import files, workers
 from lmeraser_kit.ground.determinism import environment, progress
 from lmeraser_kit.ground.hashing import digest
 
@@ -102,6 +102,8 @@ class CachedFeatures(Backbone):
         hashes = {key_of(image) for image in images} | {key_of(image[..., ::-1]) for image in images}
         for key in [key for key in self.rows if key[2] in hashes]:
             self.rows.pop(key)[:] = 0
+        for folder in () if self.folder is None else self.folder.glob("*/"):
+            files.clean(folder)
         for path in () if self.folder is None else sorted(self.folder.rglob("*.safetensors")):
             written = path.stat().st_mtime_ns  # maybe by another process, or again under the same name
             if self.hashes.get(path, (0, ()))[0] != written:
@@ -114,6 +116,7 @@ class CachedFeatures(Backbone):
                 write_weights(path, {name: tensor[stay] for name, tensor in tensors.items()}, {})
             else:
                 path.unlink()
+                files.flush_folder(path.parent)
 
     def _folder(self, layers: bool, threads: int) -> Path | None:
         if self.folder is None:
@@ -122,6 +125,7 @@ class CachedFeatures(Backbone):
         return self.folder / digest(*made_by)[:24]
 
     def _read(self, folder: Path, layers: bool, threads: int) -> None:
+        files.clean(folder)
         for path in sorted(set(folder.glob("*.safetensors")) - self.files):
             tensors, _ = read_weights(path)
             features = tensors["rows"].numpy()

@@ -34,6 +34,7 @@ from papermill.exceptions import PapermillExecutionError
 from lmeraser_kit.data.inputs import input_digests
 from lmeraser_kit.experiments.parameters import check_names, check_parameters
 from lmeraser_kit.experiments.results import PROJECT, read_json, write_json
+from lmeraser_kit.ground.files import PARTIAL, flush_folder, flush_tree, replacing
 
 VERSIONS = ("lmeraser-kit", "torch", "torchvision", "timm", "numpy", "scikit-learn", "papermill")
 PARAMETERS = "params.yaml"  # its name marks a run's folder
@@ -74,7 +75,8 @@ def run_notebook(notebook: Path | str, folder: Path | str, parameters: dict, che
         "machine": {"platform": platform.platform(), "cores": os.cpu_count()},
         "status": "failed",
     }
-    (folder / PARAMETERS).write_text(yaml.safe_dump(effective, sort_keys=True))
+    with replacing(folder / PARAMETERS) as mark:
+        mark.write_text(yaml.safe_dump(effective, sort_keys=True))
     partial, started = folder / "partial.ipynb", time.perf_counter()
     try:
         _execute(notebook, partial, {**parameters, "output": str(folder)})
@@ -83,6 +85,7 @@ def run_notebook(notebook: Path | str, folder: Path | str, parameters: dict, che
         manifest |= {"status": "ok", **read_json(folder / "metrics.json")["context"]}
         manifest["inputs"] = _unchanged(inputs, input_digests(effective))
         os.replace(partial, folder / "executed.ipynb")
+        flush_tree(folder)  # a manifest that says ok is the last that is written
     except BaseException as error:
         name, said = getattr(error, "ename", type(error).__name__), getattr(error, "evalue", error)
         manifest |= {
@@ -106,13 +109,18 @@ def make_run_folder(folder: Path) -> None:
     """
     folder.mkdir(parents=True, exist_ok=True)
     there = sorted(folder.iterdir())
-    if there and not (folder / PARAMETERS).is_file():
+    if any(path.suffix != PARTIAL for path in there) and not (folder / PARAMETERS).is_file():
         raise ValueError(
             f"{folder} is not empty, and no run's folder (it has no {PARAMETERS}): a run empties its folder when it "
             "starts; name another one"
         )
-    for path in sorted(there, key=lambda path: path.name == PARAMETERS):  # the mark goes last
+    order = {"manifest.json": 0, PARAMETERS: 2}  # what says that the run is whole goes first, and the mark last
+    for path in sorted(there, key=lambda path: order.get(path.name, 1)):
+        if path.name == PARAMETERS:
+            flush_folder(folder)
         shutil.rmtree(path) if path.is_dir() and not path.is_symlink() else path.unlink()
+        if path.name == "manifest.json":
+            flush_folder(folder)
 
 
 def _unchanged(before: dict[str, str], after: dict[str, str]) -> dict[str, str]:

@@ -23,7 +23,7 @@ from lmeraser_kit.ground.samples import Samples, concatenate
 from lmeraser_kit.store.files import DamagedError, pack_samples, read_file, unpack_samples, write_file
 from lmeraser_kit.store.ledger import Ledger
 from lmeraser_kit.store.recorded import Recorded
-from lmeraser_kit.store.times import Deadline, arrival_of, deadline_of, text_of
+from lmeraser_kit.store.times import Deadline, arrival_of, deadline_of, moment_of, text_of
 from lmeraser_kit.store.tombstones import Tombstones
 from lmeraser_kit.unlearning.arguments import rectified
 from lmeraser_kit.unlearning.base import BaseEraser
@@ -147,11 +147,20 @@ class Requests:
                 self.tombstones.lift(staged_samples(self.folder, one))
 
     def _times(self, deadline: Deadline | None, arrived: datetime | None) -> dict[str, str | None]:
-        """Arrival and deadline of a request, as text. Raises ValueError, and StoreError if the clock was set back."""
+        """Arrival and deadline of a request, as text; a deadline needs a clock that is right.
+
+        Raises:
+            ValueError: If one is none.
+            StoreError: If the clock was set back, and there is a deadline.
+        """
+        if deadline is None:  # it goes at once, whatever the clock says
+            if back := self.ledger.set_back():
+                warnings.warn(f"{back}, which the request has got, too: set the clock right", stacklevel=4)
+            came = arrival_of(arrived, moment_of(self.ledger.finished()))
+            return {"arrived": text_of(came), "deadline": None}
         now = self.ledger.now()
         came = arrival_of(arrived, now)
-        due = None if deadline is None else text_of(deadline_of(deadline, came, now))
-        return {"arrived": text_of(came), "deadline": due}
+        return {"arrived": text_of(came), "deadline": text_of(deadline_of(deadline, came, now))}
 
     def _record(self, action: str, samples: Samples, again: bool = False, **times: str | None) -> int:
         if not len(samples):

@@ -22,7 +22,6 @@ from lmeraser_kit.ground.files import flush_folder, replace_file
 from lmeraser_kit.ground.html import some_of
 from lmeraser_kit.store.asked import stage_forget
 from lmeraser_kit.store.files import (
-    FOLDERS,
     RESTORE,
     DamagedError,
     StoreError,
@@ -32,6 +31,7 @@ from lmeraser_kit.store.files import (
     unpack,
 )
 from lmeraser_kit.store.ledger import Ledger, seal_ledger
+from lmeraser_kit.store.locks import empty, lock, making
 from lmeraser_kit.store.recorded import RECORD
 from lmeraser_kit.store.snapshot import StoreFolder
 from lmeraser_kit.store.times import clock, text_of
@@ -45,8 +45,9 @@ def back_up(files: StoreFolder, ledger: Ledger, folder: Path) -> Path:
     if folder.exists():
         raise StoreError(f"{folder} exists already: a backup is made into a new folder, and replaces none")
     partial = folder.with_name(f".{folder.name}.partial")
-    shutil.rmtree(partial, ignore_errors=True)  # of an interrupted attempt
-    partial.mkdir(mode=0o700, parents=True)
+    partial.mkdir(mode=0o700, parents=True, exist_ok=True)
+    alone = lock(partial)
+    empty(partial, keep="lock")  # of an interrupted attempt
     try:
         make_folders(partial)
         _copy_ledger(ledger.path, partial / "first.sqlite", {})
@@ -57,10 +58,13 @@ def back_up(files: StoreFolder, ledger: Ledger, folder: Path) -> Path:
         (partial / "first.sqlite").unlink()
         _copy_files(files.folder, partial, names)
         seal_ledger(partial)
+        (partial / "lock").unlink()
         os.rename(partial, folder)
     except BaseException:
         shutil.rmtree(partial, ignore_errors=True)  # it holds private samples
         raise
+    finally:
+        alone.close()
     flush_folder(folder.parent)
     return folder
 
@@ -84,23 +88,23 @@ def put_back(backup: Path, folder: Path, forgotten: Iterable[str] | None) -> Non
             )
         named = [] if forgotten is None else checks.names("forgotten", getattr(forgotten, "uids", forgotten))
         names = json.loads(ledger.facts[NAMES])
-        make_folders(folder)
-        try:
-            _copy_files(backup, folder, names)
-            if absent := sorted({*named} - _held(folder, names)):
-                warnings.warn(
-                    f"{len(absent)} of the {len({*named})} names in forgotten are not in this backup: "
-                    f"{some_of(map(repr, absent), len(absent))}. If one is mistyped, whoever is meant is held again",
-                    stacklevel=3,
-                )
-        except BaseException:
-            for name in FOLDERS:
-                shutil.rmtree(folder / name)
-            raise
-        recorded = [_to_forget(folder, sorted(set(named)))] if named else []
-        _copy_ledger(ledger.path, folder / "ledger.partial", {MARK: "", NAMES: ""}, recorded)
-    os.replace(folder / "ledger.partial", folder / "ledger.sqlite")  # from here on it is a store
-    flush_folder(folder)
+        with making(folder):
+            try:
+                _copy_files(backup, folder, names)
+                if absent := sorted({*named} - _held(folder, names)):
+                    warnings.warn(
+                        f"{len(absent)} of the {len({*named})} names in forgotten are not in this backup: "
+                        f"{some_of(map(repr, absent), len(absent))}. If one is mistyped, whoever is meant is held "
+                        "again",
+                        stacklevel=3,
+                    )
+                recorded = [_to_forget(folder, sorted(set(named)))] if named else []
+                _copy_ledger(ledger.path, folder / "ledger.partial", {MARK: "", NAMES: ""}, recorded)
+                os.replace(folder / "ledger.partial", folder / "ledger.sqlite")  # from here on it is a store
+                flush_folder(folder)
+            except BaseException:
+                empty(folder)
+                raise
 
 
 def check_no_backup(facts: dict[str, str], folder: Path) -> None:

@@ -11,7 +11,6 @@ before a change and renewed after it. Without a seal (the writer was killed) SQL
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import hashlib
 import os
 import sqlite3
@@ -25,6 +24,7 @@ from lmeraser_kit.ground.files import flush_folder, replace_file
 from lmeraser_kit.ground.hashing import digest
 from lmeraser_kit.store.certificate import Certificate
 from lmeraser_kit.store.files import DamagedError, StoreError
+from lmeraser_kit.store.locks import lock
 from lmeraser_kit.store.recorded import RECORD, TABLES, Recorded
 from lmeraser_kit.store.times import SLACK, clock, moment_of, text_of
 
@@ -104,7 +104,7 @@ class Ledger:
         self, action: str, n: int, staged: str, arrived: str = "", deadline: str | None = None, again: bool = False
     ) -> int:
         """Record a request; when this returns it will be carried out, whatever happens. Returns its number."""
-        now = text_of(self.now())
+        now = self.finished()
         with self._change() as database:
             done = database.execute(RECORD, (action, n, arrived or now, now, deadline, again, staged))
         self.seal()
@@ -112,16 +112,22 @@ class Ledger:
 
     def now(self) -> datetime:
         """The time now. Raises StoreError if the clock has been set back to before what is recorded."""
-        now, last = clock(), self._last_time()
-        if now < moment_of(last) - SLACK:
+        if back := self.set_back():
             raise StoreError(
-                f"the clock says {text_of(now)}, and a request or certificate of this store is of {last}: set the "
-                "clock right. Nothing has been recorded; what was recorded before will be carried out"
+                f"{back}: set the clock right, or leave deadline out, and the request is carried out at once. Nothing "
+                "has been recorded; what was recorded before will be carried out"
             )
-        return max(now, moment_of(last))
+        return moment_of(self.finished())
+
+    def set_back(self) -> str:
+        """In words, that the clock has been set back to before what is recorded; empty if it has not."""
+        now, last = clock(), self._last_time()
+        if now >= moment_of(last) - SLACK:
+            return ""
+        return f"the clock says {text_of(now)}, and a request or certificate of this store is of {last}"
 
     def finished(self) -> str:
-        """The time of a certificate: now, or the last time recorded if the clock has been set back since."""
+        """The time to record: now, or the last time recorded if the clock has been set back since."""
         return max(text_of(clock()), self._last_time())
 
     def _last_time(self) -> str:
@@ -248,23 +254,6 @@ class Ledger:
                 raise DamagedError(["ledger.sqlite"], f"certificate {certificate.id} does not follow the one before")
             last = certificate
         return last
-
-
-def lock(folder: Path):
-    """Become the only writer; the lock is the kernel's, so it goes when the process goes. Raises StoreError."""
-    try:
-        file = open(folder / "lock", "a")  # noqa: SIM115 - it is the lock for as long as it is open
-    except OSError as error:
-        raise StoreError(f"{folder} cannot be written to ({error}); Store.open(..., readonly=True) reads it") from error
-    try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError as error:
-        file.close()
-        raise StoreError(
-            f"{folder} is open for writing elsewhere, and only one may write: close it there, or read it with "
-            "Store.open(..., readonly=True)"
-        ) from error
-    return file
 
 
 def seal_ledger(folder: Path) -> None:

@@ -19,7 +19,6 @@ from __future__ import annotations
 
 import contextlib
 import json
-import shutil
 import warnings
 from collections.abc import Iterable
 from datetime import datetime
@@ -33,8 +32,9 @@ from lmeraser_kit.ground.samples import Samples
 from lmeraser_kit.store.asked import Requests, stage_samples
 from lmeraser_kit.store.backups import put_back
 from lmeraser_kit.store.certificate import Certificate, merkle_root
-from lmeraser_kit.store.files import DamagedError, StoreError, check_vacant, make_folders
-from lmeraser_kit.store.ledger import Ledger, lock
+from lmeraser_kit.store.files import DamagedError, StoreError, check_vacant
+from lmeraser_kit.store.ledger import Ledger
+from lmeraser_kit.store.locks import making
 from lmeraser_kit.store.reading import FORMAT
 from lmeraser_kit.store.snapshot import leaves, write_fixed
 from lmeraser_kit.store.times import Deadline
@@ -87,19 +87,12 @@ class Store(TransactingStore):
             warnings.warn("this partition keeps prototypes of samples that leave: it does not forget", stacklevel=2)
         if stones is not None:
             stones.check_new(private)
-        make_folders(folder)
-        with lock(folder):
-            check_vacant(folder)  # again: now nobody else can be making one
+        with making(folder):
             made = write_fixed(folder, eraser, public) | {"shape": private.images.shape[1:]}
             facts = {"format": FORMAT, "arguments": json.dumps(made, sort_keys=True), "version": ""}
             facts["tombstones"] = "kept" if stones is not None else ""
             Ledger.create(folder, facts, len(private), stage_samples(folder, private))
-        try:
             return cls.open(folder, str(eraser.backbone.device), eraser.n_jobs, eraser.verbose, eraser=eraser)
-        except Exception:  # a fit that cannot succeed; not a crash, after which opening goes on with it
-            for path in folder.iterdir():
-                shutil.rmtree(path) if path.is_dir() else path.unlink()
-            raise
 
     @classmethod
     def open(

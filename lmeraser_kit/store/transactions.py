@@ -63,8 +63,13 @@ class TransactingStore(ReadableStore):
         if within is None:
             self.failed.clear()
         pending = [one for one in self._ledger.pending() if one.id not in self.failed]
-        if within is not None and checks.number("within", within) >= 0 and any(one.deadline for one in pending):
-            now = moment_of(self._ledger.finished())  # a clock that was set back holds nothing up
+        if (
+            within is not None
+            and checks.number("within", within) >= 0
+            and any(one.deadline for one in pending)
+            and not self._ledger.set_back()  # was it right then, or is it now? Nothing waits by such a clock
+        ):
+            now = moment_of(self._ledger.finished())
             due = planned(self._ledger, self._requests, self.eraser, 0, now).due(within)
             pending = [one for one in pending if one.id in due]
         if not pending:
