@@ -158,7 +158,7 @@ def main() -> None:
     """Each size in a process of its own, so that its height of memory is its own."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--dataset", default="cifar10/paper")
-    parser.add_argument("--backbone", default="tf_efficientnet_lite0@96")
+    parser.add_argument("--backbone", default="tf_efficientnet_lite0@32")
     parser.add_argument("--sizes", type=int, nargs="+", default=[10_000, 100_000, 1_000_000])
     parser.add_argument("--workers", type=int, default=os.cpu_count())
     parser.add_argument("--by", type=int, nargs="+", default=[1, 2, 4, 8])
