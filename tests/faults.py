@@ -60,7 +60,7 @@ FAULTS = {
     "torn": (TORN, 0),
 }
 OTHERS = ("power", "memory", "clock", "together")
-POINTS = {"memory": 640, "clock": 20, "together": 6}  # blocks of memory, uses of the clock, turns
+POINTS = {"memory": 2400, "clock": 20, "together": 6}  # blocks of memory, uses of the clock, turns
 SHIM = "LMERASER_FAULTS"  # the library that is preloaded
 
 

@@ -137,9 +137,9 @@ def test_a_backup_is_whole_or_not_there(make_store, private, tmp_path, monkeypat
     with pytest.raises(StoreError, match="exists already"):
         store.backup(tmp_path / "full")
     with monkeypatch.context() as patch, pytest.raises(OSError, match="No space"):
-        copy, n = backups.replace_file, iter(range(100))
+        copy, n = backups.read_file, iter(range(100))
         patch.setattr(
-            backups, "replace_file", lambda *a: copy(*a) if next(n) < 5 else (_ for _ in ()).throw(OSError("No space"))
+            backups, "read_file", lambda *a: copy(*a) if next(n) < 5 else (_ for _ in ()).throw(OSError("No space"))
         )
         store.backup(tmp_path / "backup")
     assert not (tmp_path / "backup").exists() and not list(tmp_path.glob(".*"))

@@ -1,9 +1,11 @@
 """Files from a stranger run no code, and are refused by name."""
 
+import io
 import json
 import os
 import pickle
 import struct
+import zipfile
 
 import numpy as np
 import pytest
@@ -58,6 +60,22 @@ def test_arrays_hold_no_pickles(tmp_path):
     assert not (tmp_path / "ran").exists()
 
 
+def test_an_archive_takes_no_more_memory_than_there_is(tmp_path, monkeypatch):
+    header = io.BytesIO()
+    np.lib.format.write_array_header_1_0(header, {"descr": "|u1", "fortran_order": False, "shape": (10**13, 1, 8, 8)})
+    with zipfile.ZipFile(tmp_path / "lie.npz", "w") as archive:  # an exabyte of pixels that are not there
+        archive.writestr("images.npy", header.getvalue() + b"0")
+        archive.writestr("labels.npy", header.getvalue())
+    np.savez_compressed(tmp_path / "bomb.npz", images=np.zeros((10**5, 1, 8, 8), np.uint8), labels=np.zeros(10**5, int))
+    assert (tmp_path / "bomb.npz").stat().st_size < 2e5
+    with pytest.raises(ValueError, match=r"lie.npz (does not fit|is not a readable)"):
+        load_dataset("lie", root=tmp_path)
+    there = os.sysconf
+    monkeypatch.setattr(os, "sysconf", lambda name: 10**6 // 4096 if name == "SC_PHYS_PAGES" else there(name))
+    with pytest.raises(ValueError, match=r"bomb.npz does not fit: unpacked it takes 0.0 GB.*memory map"):
+        load_dataset("bomb", root=tmp_path)
+
+
 @pytest.mark.parametrize(
     "architecture, arguments, message",
     [
@@ -65,6 +83,11 @@ def test_arrays_hold_no_pickles(tmp_path):
         ("local-dir:/tmp", {}, "unknown timm model"),
         (None, {"checkpoint_path": "/etc/passwd"}, "name something to read or to download: checkpoint_path"),
         (None, {"pretrained": True}, "name something to read or to download: pretrained"),
+        (None, {"embed_dim": 10**6}, "embed_dim is 1000000, far more than any size in the weights"),
+        (None, {"depth": 10**7}, "depth is 10000000, far more than any size in the weights"),
+        (None, {"img_size": [16, 10**6]}, "img_size is .* far more than any size in the weights"),
+        (None, {"embed_dim": 480, "depth": 100}, "is missing, or has another shape"),  # 1.1 GB
+        (None, {"embed_dim": "wide"}, "timm makes no"),
     ],
 )
 def test_a_file_of_weights_leads_to_no_other(architecture, arguments, message, backbone, tmp_path):

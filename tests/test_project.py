@@ -283,3 +283,10 @@ def test_every_figure_of_a_claim_is_in_a_table_that_it_links():
         for text in re.findall(r"(?<![\w.-])\d[\d,]*(?:\.\d+)?", re.sub(r"\]\([^)]*\)|`[^`]*`", "", outcome)):
             decimals, value = len(text.partition(".")[2]), float(text.rstrip(",").replace(",", ""))
             assert (np.abs(numbers - value) <= 0.500001 * 10.0**-decimals).any(), f"{claim}: {text}"
+
+
+def test_make_refuses_a_name_that_it_does_not_know():
+    done = subprocess.run(["make", "-n", "slurm", "GPU=1"], cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 2 and "make knows no GPU; it knows PROFILE" in done.stderr
+    done = subprocess.run(["make", "-n", "slurm", "GPUS=1", "PROFILE=tiny"], cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 0 and "--gpus '1'" in done.stdout

@@ -308,6 +308,17 @@ def test_a_runs_folder_is_emptied_when_the_run_starts(notebook, tmp_path):
     assert {p.name for p in folder.iterdir()} == {"executed.ipynb", "params.yaml", "manifest.json", "metrics.json"}
 
 
+def test_a_run_is_whole_when_everything_is_in_place_and_not_before(notebook, tmp_path, monkeypatch):
+    def broken(folder):
+        raise OSError("Input/output error")
+
+    monkeypatch.setattr(runs, "flush_tree", broken)
+    with pytest.raises(OSError, match="Input/output"):
+        runs.run_notebook(notebook, tmp_path / "run", {"n": 4})
+    manifest = results.read_json(tmp_path / "run" / "manifest.json")
+    assert manifest["status"] == "failed" and manifest["error"] == "OSError: Input/output error"
+
+
 def test_a_folder_that_cannot_be_emptied_is_no_whole_run(tmp_path, monkeypatch):
     """What says that all of it is there goes before anything else does."""
     (tmp_path / "figures").mkdir()

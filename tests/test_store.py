@@ -461,6 +461,16 @@ def test_two_backups_into_one_folder_do_not_take_each_others_files(make_store, t
     assert not partial.exists()
 
 
+def test_a_store_says_in_a_line_what_it_holds(make_store):
+    store = make_store()
+    n = len(store.eraser.state_)
+    assert repr(store) == f"Store({str(store.folder)!r}, {n} samples)"
+    with Store.open(store.folder, readonly=True, verbose=False) as reader:
+        assert repr(reader).endswith(f"{n} samples, readonly)")
+    store.close()
+    assert repr(store).endswith(f"{n} samples, closed)")
+
+
 def test_one_writer_at_a_time_and_readers_see_one_version(make_store, private, split):
     store = make_store()
     with pytest.raises(StoreError, match="open for writing elsewhere"):

@@ -18,7 +18,7 @@ import numpy as np
 import torch
 
 from lmeraser_kit import checks
-from lmeraser_kit.backbones import frozen
+from lmeraser_kit.backbones import frozen, networks
 from lmeraser_kit.backbones.display import DisplayedBackbone
 from lmeraser_kit.backbones.fast_forward import shortened, suited
 from lmeraser_kit.backbones.networks import Architecture, build, name_of, outputs, own_module, same_module
@@ -273,8 +273,8 @@ class Backbone(DisplayedBackbone):
     ) -> Backbone:
         """The backbone of a `description` and a `state_dict`; of a module, that module is needed. Raises ValueError."""
         architecture, arguments, config, precision = json.loads(description)
-        if "stages" in arguments:
-            architecture = same_module(architecture, module)
+        own = "stages" in arguments
+        architecture = same_module(architecture, module) if own else networks.checked(architecture, arguments, state)
         return cls(architecture, arguments, state, config, device, precision)
 
     @classmethod

@@ -6,10 +6,11 @@ import copy
 import math
 from collections.abc import Sequence
 
+import numpy as np
 import torch
 
 from lmeraser_kit import checks
-from lmeraser_kit.backbones.preprocessing import data_config
+from lmeraser_kit.backbones.preprocessing import NOTED, data_config
 from lmeraser_kit.backbones.timm_models import create_model
 from lmeraser_kit.ground.hashing import code_of, digest
 
@@ -30,6 +31,37 @@ def build(architecture: Architecture, arguments: dict) -> torch.nn.Module:
         with torch.random.fork_rng():  # the weights that creation draws are replaced at once
             return create_model(architecture, **arguments)
     return copy.deepcopy(architecture)
+
+
+def checked(name: str, arguments: dict, state: dict[str, torch.Tensor]) -> str:
+    """Refuse a network that is not that of the weights beside its description, before it takes any memory.
+
+    Args:
+        name: Timm's name.
+        arguments: Further arguments of `timm.create_model`.
+        state: The weights, which were read and so are as large as they say.
+
+    Returns:
+        The name.
+
+    Raises:
+        ValueError: If a number in the arguments is far beyond every size in the weights, timm makes no such network, or
+            it has other weights.
+    """
+    most = 4 * max([256, len(state), *(side for tensor in state.values() for side in tensor.shape)])
+    numbers = {key: np.ravel(value).tolist() for key, value in arguments.items()}
+    if large := [key for key, value in numbers.items() if any(isinstance(x, (int, float)) and x > most for x in value)]:
+        raise ValueError(f"{large[0]} is {arguments[large[0]]!r:.80}, far more than any size in the weights")
+    try:
+        with torch.device("meta"):  # shapes, and no memory
+            expected = {key: tensor.shape for key, tensor in build(name, arguments).state_dict().items()}
+    except (TypeError, AssertionError, RuntimeError) as error:
+        raise ValueError(f"timm makes no {name!r} with the arguments {arguments!r:.200}: {error}") from error
+    found = {key: tensor.shape for key, tensor in state.items() if not key.startswith(NOTED)}
+    wrong = sorted(key for key in expected.keys() | found.keys() if expected.get(key) != found.get(key))
+    if wrong:
+        raise ValueError(f"these are not the weights of {name!r}: {wrong[0]!r} is missing, or has another shape")
+    return name
 
 
 def own_module(

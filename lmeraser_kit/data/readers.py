@@ -211,7 +211,16 @@ def _archive(path: Path, name: str, root: Path) -> Source:
     """A prepared archive, NAME.npz."""
     try:
         with np.load(path, allow_pickle=False) as archive:
+            n_bytes = sum(one.file_size for one in archive.zip.infolist())  # no more than that is decompressed
+            memory = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+            if n_bytes > memory / 2:
+                raise MemoryError(
+                    f"unpacked it takes {n_bytes / 1e9:.1f} GB, and the memory here is {memory / 1e9:.1f} GB: "
+                    f"{name}-images.npy and {name}-labels.npy are read through a memory map"
+                )
             arrays = {key: archive[key] for key in archive.files}
+    except MemoryError as error:
+        raise ValueError(f"{path} does not fit: {error}") from error
     except Exception as error:
         raise ValueError(f"{path} is not a readable .npz archive ({error}); write it with numpy.savez") from error
     return _prepared(arrays, path, name)

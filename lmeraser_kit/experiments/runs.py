@@ -82,10 +82,11 @@ def run_notebook(notebook: Path | str, folder: Path | str, parameters: dict, che
         _execute(notebook, partial, {**parameters, "output": str(folder)})
         if not (folder / "metrics.json").is_file():
             raise FileNotFoundError(f"{Path(notebook).name} ended without an answer: it must call results.save_metrics")
-        manifest |= {"status": "ok", **read_json(folder / "metrics.json")["context"]}
+        manifest |= read_json(folder / "metrics.json")["context"]
         manifest["inputs"] = _unchanged(inputs, input_digests(effective))
         os.replace(partial, folder / "executed.ipynb")
         flush_tree(folder)  # a manifest that says ok is the last that is written
+        manifest["status"] = "ok"
     except BaseException as error:
         name, said = getattr(error, "ename", type(error).__name__), getattr(error, "evalue", error)
         manifest |= {

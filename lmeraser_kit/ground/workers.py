@@ -130,6 +130,8 @@ def on_dask(client: Any) -> Iterator[Workers]:
     """
     if not (hasattr(client, "run") and hasattr(client, "nthreads") and hasattr(client, "register_plugin")):
         raise ValueError(f"client is {type(client).__name__}, expected a distributed.Client")
+    if getattr(client, "status", "running") != "running":
+        raise ValueError(f"the client is {client.status}: use on_dask inside `with Client(...) as client`")
     threads = client.nthreads()
     several = [f"{address} has {n}" for address, n in sorted(threads.items()) if n != 1]
     if not threads or several:

@@ -18,7 +18,8 @@ from pathlib import Path
 
 from lmeraser_kit import checks
 from lmeraser_kit.ground.commitments import fresh_nonce
-from lmeraser_kit.ground.files import flush_folder, replace_file
+from lmeraser_kit.ground.determinism import progress
+from lmeraser_kit.ground.files import flush_folder, flush_tree
 from lmeraser_kit.ground.html import some_of
 from lmeraser_kit.store.asked import stage_forget
 from lmeraser_kit.store.files import (
@@ -127,13 +128,14 @@ def backup_folder(store: Path, folder: Path | str) -> Path:
 def _copy_files(source: Path, folder: Path, names: list[str]) -> None:
     """Copy files, comparing their hashes. Raises DamagedError that names all that are missing or changed."""
     damaged = []
-    for name in names:
+    for name in progress(names, desc="copying", unit="file"):
         try:
-            replace_file(folder / name, read_file(source / name))
+            (folder / name).write_bytes(read_file(source / name))
         except DamagedError as error:
             damaged += error.files
     if damaged:
         raise DamagedError(damaged, f"they are of {source}: take another backup, or {RESTORE}")
+    flush_tree(folder)
 
 
 def _held(folder: Path, names: list[str]) -> set[str]:

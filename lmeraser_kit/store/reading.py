@@ -53,6 +53,11 @@ class ReadableStore:
         public = self._files.read_samples("fixed", made["public"])[0] if made["public"] else None
         self.eraser.prepare(self._files.empty, public)
 
+    def __repr__(self) -> str:
+        held = f"{len(self.eraser.state_):,} samples" if hasattr(self.eraser, "state_") else "not fitted"
+        how = ", closed" if self._ledger.closed else ", readonly" * self.readonly
+        return f"Store({str(self.folder)!r}, {held}{how})"
+
     def __enter__(self) -> Self:
         return self
 
