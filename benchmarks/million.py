@@ -10,7 +10,6 @@ Needs Dask: pip install "lmeraser-kit[dask]".
 
 import argparse
 import os
-import resource
 import signal
 import subprocess
 import sys
@@ -23,6 +22,7 @@ import numpy as np
 import pandas as pd
 from matplotlib import pyplot as plt
 from matplotlib.figure import Figure
+from scale import peak_gib
 from workers import OTHER_BITS, dask
 
 from lmeraser_kit import RidgeEraser, Samples, figures, load_dataset, on_dask
@@ -33,12 +33,6 @@ from lmeraser_kit.ground.determinism import environment
 from lmeraser_kit.learners import ExactSums
 from lmeraser_kit.unlearning import buckets
 from lmeraser_kit.unlearning.rebuild import empty_state
-
-
-def height() -> float:
-    """The most memory that this process has had, in GiB."""
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
-
 
 OUT = Path("results/benchmarks/million")
 
@@ -82,14 +76,14 @@ def measured(options: argparse.Namespace, folder: Path) -> dict:
     rows, sums = Watch(ExactSums, "rows"), Watch(buckets.Buckets, "sums")
     eraser = RidgeEraser(backbone, verbose=sys.stderr.isatty())
     with dask(*[{}] * options.workers) as client, on_dask(client):
-        before = height()
+        before = peak_gib()
         started = time.perf_counter()
         eraser.fit(samples)
         seconds = time.perf_counter() - started
-        largest = max(client.run(lambda: resource.getrusage(resource.RUSAGE_SELF).ru_maxrss).values()) / 2**20
+        largest = max(client.run(peak_gib).values())
     row = {"samples": options.size, "different_images": different, "workers": options.workers, "seconds_fit": seconds}
     row |= {"seconds_rows": rows.seconds, "seconds_sums": sums.seconds, "MB_sent": sum(sent) / 1e6}
-    row |= {"GiB_before": before, "GiB_process": height(), "GiB_largest_worker": largest}
+    row |= {"GiB_before": before, "GiB_process": peak_gib(), "GiB_largest_worker": largest}
     row |= {"GB_images": samples.images.nbytes / 1e9, "MB_sums": eraser.state_.sums.nbytes / 1e6}
     row["GB_rows"] = sum(model.arrays["rows"].nbytes for model in eraser.state_.models.values()) / 1e9
     started = time.perf_counter()
@@ -137,7 +131,7 @@ def by_parts(options: argparse.Namespace, folder: Path) -> pd.DataFrame:
 
 def figure_of(table: pd.DataFrame) -> Figure:
     """Seconds and memory against the number of samples."""
-    figure, (left, right) = plt.subplots(1, 2, figsize=(14, 6.5))
+    figure, (left, right) = plt.subplots(1, 2, figsize=(14, 6.5), layout="constrained")
     for column, label in (("seconds_rows", "features and rows"), ("seconds_sums", "sums")):
         left.plot(table["samples"], table[column], "o-", label=label)
     left.plot(table["samples"], table["seconds_request"], "s--", label="one request, to the next answer")
@@ -150,7 +144,8 @@ def figure_of(table: pd.DataFrame) -> Figure:
         right.plot(table["samples"], table[column], "o-", label=label)
     right.set(xscale="log", yscale="log", xlabel="samples", ylabel="GiB")
     for axes in (left, right):
-        axes.legend(fontsize=15)
+        axes.set_ylim(top=axes.get_ylim()[1] * 30)
+        axes.legend(fontsize=15, loc="upper left")
     return figure
 
 

@@ -12,7 +12,6 @@ scikit-learn's Ridge, refitted on the same features, and subtraction in floating
 """
 
 import argparse
-import resource
 import subprocess
 import sys
 import tempfile
@@ -23,6 +22,7 @@ import numpy as np
 import pandas as pd
 from matplotlib import pyplot as plt
 from matplotlib.figure import Figure
+from scale import peak_gib
 from sklearn.base import clone
 from sklearn.linear_model import Ridge
 from threadpoolctl import threadpool_limits
@@ -197,8 +197,7 @@ def main() -> None:
         x = looked.features(private.images, layers=True)
         with threadpool_limits(1):
             rows[0] |= peers(x, private.labels, n_classes, 400 * float(backbone.rounding[1].mean()))
-    height = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
-    pd.DataFrame(rows).assign(GiB_process=height).to_csv(given.out / f"{size}.csv", index=False)
+    pd.DataFrame(rows).assign(GiB_process=peak_gib()).to_csv(given.out / f"{size}.csv", index=False)
 
 
 if __name__ == "__main__":
