@@ -63,7 +63,7 @@ slurm-test: $(READY)  ## make slurm on a SLURM of this machine, against make rep
 kill-test: $(READY)  ## kill a store at 240 random points (SIGKILL) and look what is there afterwards
 	OMP_NUM_THREADS=1 $(BIN)/python tests/kill.py --points 240
 
-fault-test: $(READY)  ## let the disk of a store fail at some 2,000 points: full, torn, without power, ...; needs a C compiler
+fault-test: $(READY)  ## let the disk of a store fail at 1,805 points: full, torn, without power, ...; needs a C compiler
 	OMP_NUM_THREADS=1 $(BIN)/python tests/faults.py --points 40
 
 bench: $(READY)  ## time a large store, planning a million samples in 2,000 clusters, and what keeping memory is worth

@@ -139,7 +139,7 @@ def figure_of(table: pd.DataFrame) -> Figure:
     for column, label in (
         ("GiB_process", "this process, at most"),
         ("GB_rows", "rows that are kept (GB)"),
-        ("GiB_largest_worker", "the largest worker"),
+        ("GiB_largest_worker", "the largest worker, at most"),
     ):
         right.plot(table["samples"], table[column], "o-", label=label)
     right.set(xscale="log", yscale="log", xlabel="samples", ylabel="GiB")
