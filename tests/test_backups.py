@@ -168,3 +168,64 @@ def test_a_reader_makes_a_backup_of_its_version_or_says_that_it_is_gone(make_sto
         assert restored.eraser.state_hash() == fit_hash(private[:40])
     assert np.array_equal(store.eraser.state_.samples.uids, private[1:40].sorted().uids)
     assert isinstance(store.eraser.state_.samples, Samples)
+
+
+# --- who waited to be forgotten
+
+
+def uids_held(store):
+    return set(store.eraser.state_.owners_by_uid())
+
+
+@pytest.mark.parametrize("tombstones", [True, False])
+def test_who_waited_in_a_backup_leaves_before_the_store_answers(tombstones, make_store, private, fit_hash, tmp_path):
+    """The request may have been carried out since, and its certificate be in somebody's hands."""
+    store, who = make_store(tombstones=tombstones), private.uids[1]
+    store.request_forget(who, deadline="gdpr")
+    backup = store.backup(tmp_path / "backup")
+    store.run()
+    store.close()
+    if tombstones:
+        shutil.copytree(beside(tmp_path / "store"), beside(tmp_path / "again"))
+    options = {} if tombstones else {"forgotten": []}
+    with Store.restore(backup, tmp_path / "again", verbose=False, **options) as restored:
+        assert restored.recovered is not None and restored.eraser.state_hash() == fit_hash(private[[0, *range(2, 40)]])
+
+
+@pytest.mark.parametrize("tombstones", [True, False])
+def test_names_of_the_forgotten_may_be_of_those_who_waited(tombstones, make_store, private, fit_hash, tmp_path):
+    store, who = make_store(tombstones=tombstones), private.uids[1:3]
+    store.request_forget(who[0], deadline="gdpr")
+    backup = store.backup(tmp_path / "backup")
+    store.run()
+    store.forget(who[1])
+    store.close()
+    if tombstones:
+        shutil.copytree(beside(tmp_path / "store"), beside(tmp_path / "again"))
+    with Store.restore(backup, tmp_path / "again", forgotten=who, verbose=False) as restored:
+        assert restored.eraser.state_hash() == fit_hash(private[[0, *range(3, 40)]])
+        restored.verify()
+
+
+def test_an_older_copy_in_which_somebody_waits_who_has_left_is_refused(make_store, private, fit_hash, tmp_path):
+    store, who = make_store(tombstones=True), private.uids[1]
+    store.request_forget(who, deadline="gdpr")
+    store.close()
+    shutil.copytree(tmp_path / "store", tmp_path / "older")
+    with Store.open(tmp_path / "store", readonly=True, verbose=False) as reader:  # who waits is held rightly
+        assert who in uids_held(reader)
+    with Store.open(tmp_path / "store", verbose=False) as store:
+        assert who in uids_held(store)
+        store.run()
+    shutil.rmtree(tmp_path / "store")
+    (tmp_path / "older").rename(tmp_path / "store")
+    for readonly in (True, False):
+        with pytest.raises(StoreError, match="1 samples are held that have been forgotten: this is an older copy"):
+            Store.open(tmp_path / "store", readonly=readonly, verbose=False)
+    with Store.open(tmp_path / "store", forget_again=True, verbose=False) as store:
+        assert store.eraser.state_hash() == fit_hash(private[[0, *range(2, 40)]])
+        store.add(private[1], again=True)
+        store.request_forget(who, deadline="gdpr")
+    with Store.open(tmp_path / "store", verbose=False) as store:  # who came back may wait again
+        assert who in uids_held(store)
+        store.close()

@@ -78,7 +78,7 @@ class Requests:
     ):
         self.folder, self.ledger, self.tombstones = folder, ledger, tombstones
         pending = ledger.pending()
-        asked, self.uids = combined(folder, empty, pending), {one.id: _named_in(folder, one) for one in pending}
+        asked, self.uids = combined(folder, empty, pending), {one.id: named_in(folder, one) for one in pending}
         leaving = set(asked.leaving)
         held = state.owners_by_uid() if state is not None else {}
         self.held = {uid: owner for uid, owner in held.items() if uid not in leaving} | _owners(asked.joining)
@@ -253,11 +253,12 @@ def combined(folder: Path, empty: Samples, pending: Iterable[Recorded]) -> Asked
             parts.append(part)
     stay = [part[[joined.get(uid) == i for uid in part.uids.tolist()]] for i, part in enumerate(parts)]
     asked.joining = concatenate([empty, *stay])
+    asked.leaving = list(dict.fromkeys(asked.leaving))  # a restored store may be asked twice to forget the same sample
     asked.n_rectified = len(asked.replaced & set(asked.leaving) & joined.keys())
     return asked
 
 
-def _named_in(folder: Path, one: Recorded) -> set[str]:
+def named_in(folder: Path, one: Recorded) -> set[str]:
     """The uids that a recorded request names."""
     if one.action == "forget":
         return set(json.loads(read_file(folder / "staged" / one.staged))["uids"])

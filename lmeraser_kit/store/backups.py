@@ -100,7 +100,7 @@ def put_back(backup: Path, folder: Path, forgotten: Iterable[str] | None) -> Non
                         stacklevel=3,
                     )
                 recorded = [_to_forget(folder, sorted(set(named)))] if named else []
-                _copy_ledger(ledger.path, folder / "ledger.partial", {MARK: "", NAMES: ""}, recorded)
+                _copy_ledger(ledger.path, folder / "ledger.partial", {MARK: "", NAMES: ""}, recorded, True)
                 os.replace(folder / "ledger.partial", folder / "ledger.sqlite")  # from here on it is a store
                 flush_folder(folder)
             except BaseException:
@@ -161,8 +161,13 @@ def _to_forget(folder: Path, uids: list[str]) -> tuple:
     return "forget", len(uids), now, now, None, False, staged
 
 
-def _copy_ledger(source: Path, target: Path, facts: dict[str, str], recorded: Iterable[tuple] = ()) -> None:
-    """A consistent copy of a ledger, with other facts and further requests; it is there when this returns, or not."""
+def _copy_ledger(
+    source: Path, target: Path, facts: dict[str, str], recorded: Iterable[tuple] = (), at_once: bool = False
+) -> None:
+    """A consistent copy of a ledger, with other facts and further requests; it is there when this returns, or not.
+
+    With `at_once` nothing waits in it: what waited in the backup may have been carried out since.
+    """
     target.unlink(missing_ok=True)
     target.touch(mode=0o600)
     ledger = sqlite3.connect(f"{source.resolve().as_uri()}?mode=ro", uri=True)
@@ -171,4 +176,6 @@ def _copy_ledger(source: Path, target: Path, facts: dict[str, str], recorded: It
         ledger.backup(copy)
         copy.executemany("INSERT OR REPLACE INTO facts VALUES (?, ?)", facts.items())
         copy.executemany(RECORD, recorded)
+        if at_once:
+            copy.execute("UPDATE requests SET begun = 1 WHERE certificate IS NULL")
         copy.commit()

@@ -9,12 +9,14 @@ from pathlib import Path
 from typing import Self
 
 from lmeraser_kit import checks
+from lmeraser_kit.store.asked import named_in
 from lmeraser_kit.store.audit import audited, write_report
 from lmeraser_kit.store.backups import back_up, backup_folder, check_no_backup
 from lmeraser_kit.store.certificate import Certificate, Verification, merkle_root
 from lmeraser_kit.store.files import StoreError, read_file
 from lmeraser_kit.store.ledger import Ledger
 from lmeraser_kit.store.parts import remade
+from lmeraser_kit.store.recorded import Recorded
 from lmeraser_kit.store.snapshot import StoreFolder, leaves
 from lmeraser_kit.store.tombstones import tombstones_of
 from lmeraser_kit.unlearning.base import BaseEraser
@@ -150,15 +152,25 @@ class ReadableStore:
         made = self._ledger.finished()
         return write_report(folder, audited(requests, certificates, made, verified, self._tombstones))
 
-    def _forgotten_and_back(self, held: Iterable[str], expected: bool = False) -> list[str]:
-        """Samples held that have tombstones. Raises StoreError if there are some, unless they are expected."""
-        back = [] if self._tombstones is None else self._tombstones.forgotten_names(held)
-        if back and not expected:
+    def _forgotten_and_back(self, held: Iterable[str], expected: bool = False) -> tuple[list[str], list[Recorded]]:
+        """Samples held that have tombstones, and requests that wait though their samples have been forgotten.
+
+        Args:
+            held: Uids of who is held. Who is about to be forgotten has tombstones rightly.
+            expected: Whether there may be some, as in an older copy of a store; else that is a StoreError.
+        """
+        if self._tombstones is None:
+            return [], []
+        pending = [(one, named_in(self.folder, one)) for one in self._ledger.pending() if one.action == "forget"]
+        leaving = set().union(*(uids for _, uids in pending))
+        back = self._tombstones.forgotten_names(uid for uid in held if uid not in leaving)
+        over = [one for one, uids in pending if one.state == "waiting" and self._tombstones.gone(uids)]
+        if (n := len(back) + sum(one.n for one in over)) and not expected:
             raise StoreError(
-                f"{len(back)} samples are held that have been forgotten: this is an older copy of the store. "
+                f"{n} samples are held that have been forgotten: this is an older copy of the store. "
                 "Store.open(..., forget_again=True) forgets them again"
             )
-        return back
+        return back, over
 
     def _staged(self) -> list[str]:
         return [one.staged for one in self._ledger.pending()]

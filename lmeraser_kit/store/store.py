@@ -178,7 +178,8 @@ class Store(TransactingStore):
         if self.readonly and not fitted:
             raise StoreError(f"{self.folder} has not been fitted yet: open it for writing, which does that")
         if self.readonly:
-            return self._forgotten_and_back(self.eraser.state_.owners_by_uid())
+            self._forgotten_and_back(self.eraser.state_.owners_by_uid())
+            return
         if damaged:
             self._ledger.record("repair", 0, "")
         if fitted:
@@ -188,7 +189,9 @@ class Store(TransactingStore):
         state = getattr(self.eraser, "state_", None)
         self._requests = Requests(self.folder, self._ledger, self._files.empty, state, self._tombstones)
         self._requests.catch_up(state)
-        if back := self._forgotten_and_back(self._requests.held, forget_again):
+        back, over = self._forgotten_and_back(self._requests.held, forget_again)
+        self._ledger.begin(over)
+        if back:
             self.request_forget(back)
         if fitted and finish:
             self.recovered, failed = self._run(within=0)

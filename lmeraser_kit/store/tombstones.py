@@ -7,6 +7,8 @@ Whoever destroys the key makes all tombstones of its generation blind: they cann
 
     key-1, key-2, ...   the key of each generation; readable by its owner alone
     tombstones          a line each: + or - (taken back), generation, kind, HMAC
+
+Who waits has tombstones, too. `gone` says that the waiting is over: a copy of the store in which it is not is older.
 """
 
 from __future__ import annotations
@@ -29,7 +31,7 @@ from lmeraser_kit.ground.html import some_of
 from lmeraser_kit.ground.samples import Samples
 from lmeraser_kit.store.files import DamagedError, StoreError
 
-LINE = re.compile(r"([+-]) (\d+) (uid|image) ([0-9a-f]{64})")
+LINE = re.compile(r"([+-]) (\d+) (uid|image|gone) ([0-9a-f]{64})")
 
 
 class Tombstones:
@@ -64,7 +66,7 @@ class Tombstones:
         self.blind = sum(stone[0] not in self._keys for stone in self._known)
 
     def __len__(self) -> int:
-        return len(self._known)
+        return sum(kind != "gone" for _, kind, _ in self._known)
 
     @property
     def complete(self) -> bool:
@@ -90,15 +92,22 @@ class Tombstones:
 
     def bury(self, uids: Iterable[str], images: Iterable[np.ndarray]) -> None:
         """Make a tombstone of each uid and of each image, (C, H, W) uint8; on the disk when this returns."""
+        self._make([_named(uid) for uid in uids] + [_pictured(image) for image in images])
+
+    def bury_gone(self, uids: Iterable[str]) -> None:
+        """Note that those who waited to be forgotten wait no longer; on the disk when this returns."""
+        self._make([_gone(uid) for uid in uids])
+
+    def _make(self, names: list[tuple[str, bytes]]) -> None:
         if not self._keys and self._known:
             raise StoreError(f"the keys in {self.folder} are gone: Tombstones(folder).new_generation() makes a new one")
         now = max(self._keys) if self._keys else self.new_generation()
-        names = [_named(uid) for uid in uids] + [_pictured(image) for image in images]
         self._write("+", [(now, kind, self._mac(now, data)) for kind, data in names if not self._stones(kind, data)])
 
     def lift(self, samples: Samples) -> None:
         """Take back the tombstones of samples, by their uids and images: they are added all the same."""
-        found = [_named(uid) for uid in samples.uids.tolist()] + [_pictured(one) for one in np.asarray(samples.images)]
+        found = [kind(uid) for uid in samples.uids.tolist() for kind in (_named, _gone)]
+        found += [_pictured(one) for one in np.asarray(samples.images)]
         self._write("-", [stone for kind, data in found for stone in self._stones(kind, data)])
 
     def check_new(self, samples: Samples) -> None:
@@ -119,6 +128,10 @@ class Tombstones:
     def forgotten_names(self, uids: Iterable[str]) -> list[str]:
         """Those of some uids that have a tombstone."""
         return [uid for uid in uids if self._stones(*_named(uid))]
+
+    def gone(self, uids: Iterable[str]) -> list[str]:
+        """Those of some uids that waited to be forgotten, and wait no longer."""
+        return [uid for uid in uids if self._stones(*_gone(uid))]
 
     def _stones(self, kind: str, data: bytes) -> list[tuple[int, str, str]]:
         """The tombstones of a name or an image, one a generation at most."""
@@ -167,6 +180,10 @@ def tombstones_of(store: Path) -> Tombstones:
 
 def _named(uid: str) -> tuple[str, bytes]:
     return "uid", b"uid\0" + uid.encode()
+
+
+def _gone(uid: str) -> tuple[str, bytes]:
+    return "gone", b"gone\0" + uid.encode()
 
 
 def _pictured(image: np.ndarray) -> tuple[str, bytes]:

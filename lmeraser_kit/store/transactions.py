@@ -108,6 +108,9 @@ class TransactingStore(ReadableStore):
         kept, nothing_left = self._kept_without(pending)
         pending = sorted([*pending, *nothing_left], key=lambda one: one.id)
         self._ledger.begin(pending)
+        if self._tombstones is not None and self._requests is not None:
+            waited = [one.id for one in pending if one.action == "forget" and one.deadline]
+            self._tombstones.bury_gone({uid for number in waited for uid in self._requests.uids[number]})
         asked = combined(self.folder, self._files.empty, pending)
         before = getattr(self.eraser, "state_", None)
         asked.only_held({} if before is None else before.find(asked.leaving))
