@@ -5,6 +5,7 @@ import os
 import pickle
 import signal
 import threading
+import time
 import warnings
 
 import joblib
@@ -184,3 +185,36 @@ def test_exact_sums_do_not_depend_on_who_adds_them_up(backbone, private, monkeyp
     for eraser in fitted:
         np.testing.assert_array_equal(eraser.state_.sums, expected.state_.sums)
         assert eraser.state_hash() == expected.state_hash()
+
+
+def test_where_all_workers_are_lost_that_is_an_error_and_nothing_is_changed(make, private, monkeypatch):
+    monkeypatch.setattr(workers, "LOOK", 0.5)
+    pack, n_packed = held.packed, iter(range(100))
+    cluster = distributed.LocalCluster(1, processes=False, threads_per_worker=1, dashboard_address=":0")
+
+    def leaving(*arguments):
+        if next(n_packed) == 3:
+            cluster.scale(0)
+        return pack(*arguments)
+
+    monkeypatch.setattr(workers, "packed", leaving)
+    monkeypatch.setattr(workers, "_made", slow)
+    with cluster, distributed.Client(cluster) as client:
+        eraser = make(24)
+        gone = pytest.raises(RuntimeError, match="all workers have gone, and none came back in 3 s")
+        with gone, warnings.catch_warnings(action="ignore"), on_dask(client):
+            eraser.fit(private)
+        assert not hasattr(eraser, "state_")
+        cluster.scale(1)
+        client.wait_for_workers(1, timeout=60)
+        with on_dask(client), pytest.raises(RuntimeError, match="the client that on_dask was given is closed"):
+            client.close()
+            eraser.fit(private)
+
+
+made = workers._made
+
+
+def slow(*arguments):
+    time.sleep(1)
+    return made(*arguments)

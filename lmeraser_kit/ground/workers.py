@@ -24,6 +24,7 @@ from lmeraser_kit.ground.held import Key, key_of, packed
 
 AHEAD = 2  # jobs for each worker that are under way; a job may hold much of its data
 LOOK = 10.0  # seconds after which it is looked whether the workers are there
+LOOKS = 6  # so often none may be there: those that died are started again, which takes time
 Where = tuple[str, int, bool] | None  # device, threads, whether NumPy counts: what `environment` takes; or no rounding
 REMEDY = (
     "Processes agree where versions, the kit's code and the kernels of PyTorch and of the BLAS do: start them with the "
@@ -49,6 +50,8 @@ class Workers:
         Raises:
             ValueError: If there is none.
         """
+        if getattr(self.client, "status", "running") != "running":
+            raise RuntimeError(f"the client that on_dask was given is {self.client.status}")
         mine, theirs = _environment(where), self.client.run(_environment, where, on_error="return")
         unlike = {name: why for name, env in sorted(theirs.items()) if (why := differences(mine, env))}
         if len(unlike) == len(theirs):
@@ -89,17 +92,23 @@ class Workers:
                 yield self._result(futures[0], fitting)
                 futures.popleft()
         finally:
-            self.client.cancel(list(futures))
+            with contextlib.suppress(Exception):  # the client is closed: its error has been raised
+                self.client.cancel(list(futures))
 
     def _result(self, future: Any, fitting: list[str] | None) -> tuple:
+        looks = 0
         while True:
             try:
                 return future.result(timeout=LOOK)
             except TimeoutError:
                 if future.status == "error":
                     raise
-                if fitting is not None and not set(fitting) & self.client.nthreads().keys():
+                there = self.client.nthreads().keys()
+                if fitting is not None and not set(fitting) & there:
                     raise RuntimeError(f"all workers that compute these bits have gone: {', '.join(fitting)}") from None
+                looks = 0 if there else looks + 1
+                if looks == LOOKS:
+                    raise RuntimeError(f"all workers have gone, and none came back in {LOOK * LOOKS:.0f} s") from None
 
     def forget(self) -> None:
         """Have the workers drop what was sent to them."""
