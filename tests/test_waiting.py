@@ -4,6 +4,7 @@ import json
 import math
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -15,6 +16,7 @@ from hypothesis import strategies as st
 from lmeraser_kit import HashClusters, HierarchicalClusters, RidgeEraser, Samples, Store
 from lmeraser_kit.evaluation.costs import expected_request_cost
 from lmeraser_kit.store import StoreError, Tombstones, check_report
+from lmeraser_kit.store.files import DamagedError
 from lmeraser_kit.store.schedules import (
     TimedRequest,
     at_latest,
@@ -214,7 +216,7 @@ def test_by_a_clock_that_was_set_back_nothing_waits_and_everybody_can_leave(back
     """Whether it was wrong then (and a deadline is years too late), or is wrong now, the store cannot tell."""
     store.request_forget(private.uids[0], deadline=2)
     clock.now = NOON - back
-    with pytest.raises(StoreError, match=r"the clock says 20.*: set the clock right, or leave deadline out"):
+    with pytest.raises(StoreError, match=r"the clock says 20.*: set the clock right.*without a deadline"):
         store.request_forget(private.uids[1], deadline="gdpr")
     with pytest.raises(StoreError, match="set the clock right"):
         store.plan()
@@ -578,3 +580,40 @@ def test_exact_sums_wait_as_well(private, split, backbone, tmp_path, clock):
         store.request_forget(private.uids[:3].tolist(), deadline=30)
         assert len(store.plan().batches) == 1 and store.run(within=1) is None
         assert store.run(within=30).n_forgotten == 3 and store.verify().n_samples == 57
+
+
+def test_who_waits_and_asks_again_is_told_how_and_goes_at_once(store, private, fresh_hash):
+    store.request_forget(private.uids[:2], deadline="gdpr")
+    store.request_forget(private.uids[2], deadline="gdpr")
+    with pytest.raises(ValueError, match=r"waits to be forgotten already until 20.*, by request 2: store.hasten\(2\)"):
+        store.forget(private.uids[1])
+    for wrong, message in ((1, "request is 1, and those that wait are 2, 3"), ("2", "request is '2'")):
+        with pytest.raises(ValueError, match=message):
+            store.hasten(wrong)
+    assert 2 in store.hasten(2).requests
+    assert not {*private.uids[:2]} & set(store.eraser.state_.owners_by_uid())
+    store.run()
+    assert store.eraser.state_hash() == fresh_hash(private[3:60])
+    with pytest.raises(ValueError, match="those that wait are none"):
+        store.hasten(3)
+
+
+def test_threads_of_a_server_may_use_a_store_one_after_another(store, private, fresh_hash):
+    with ThreadPoolExecutor(2) as pool:
+        pool.submit(store.request_forget, private.uids[0]).result()
+        pool.submit(store.run).result()
+    store.forget(private.uids[1])
+    assert store.eraser.state_hash() == fresh_hash(private[2:60])
+
+
+def test_a_reader_is_told_that_who_was_there_has_left(store, private):
+    store.close()
+    with Store.open(store.folder, readonly=True, verbose=False) as reader:
+        assert not reader.outdated
+        with Store.open(store.folder, verbose=False) as writer:
+            writer.forget(private.uids[:3])
+        assert reader.outdated
+        with pytest.raises(
+            DamagedError, match=r"somebody who was in it has left since \(store.outdated\): open it again"
+        ):
+            [np.asarray(part.images) for part in reader.eraser.state_.members.values()]

@@ -14,9 +14,16 @@ from lmeraser_kit.ground.files import replacing
 def write_weights(
     path: Path | str, state: dict[str, torch.Tensor], metadata: dict[str, str], mode: int = 0o600
 ) -> Path:
-    """Write tensors and metadata to one file, whole or not at all; for its owner alone, unless `mode` says more."""
+    """Write tensors and metadata to one file, whole or not at all; for its owner alone, unless `mode` says more.
+
+    Raises:
+        OSError: If the disk is full, or fails.
+    """
     with replacing(path, mode) as partial:
-        save_file(state, partial, metadata=metadata)
+        try:
+            save_file(state, partial, metadata=metadata)
+        except safetensors.SafetensorError as error:
+            raise OSError(f"{path} cannot be written: {error}") from error
     return Path(path)
 
 

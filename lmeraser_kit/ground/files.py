@@ -35,11 +35,16 @@ def _flush(path: Path, how: int) -> None:
 def replace_file(path: Path, content: bytes) -> None:
     """Put a file in place, where one process alone writes: what a killed one has left beside is written over."""
     partial = path.with_name(path.name + PARTIAL)
-    with open(partial, "wb") as file:
-        file.write(content)
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(partial, path)
+    try:
+        with open(partial, "wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(partial, path)
+    except OSError as error:
+        with contextlib.suppress(OSError):
+            partial.unlink(missing_ok=True)
+        raise type(error)(error.errno, error.strerror, str(path)) from error  # which disk?
     flush_folder(path.parent)
 
 

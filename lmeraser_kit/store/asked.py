@@ -93,6 +93,7 @@ class Requests:
     ) -> dict:
         """Record a request to forget; see `Store.request_forget`."""
         owners = request(uids, owner)
+        self._check_not_waiting([] if owners else checks.names("uids", getattr(uids, "uids", uids)))
         uids = named(uids, self.held) if owner is None else owned_by(owners, self.held)
         if not uids:
             raise ValueError("no uid is named: who is to be forgotten?")
@@ -196,6 +197,17 @@ class Requests:
             except DamagedError as error:
                 warnings.warn(f"{error}; their tombstones are of uids alone", stacklevel=4)
         self.tombstones.bury(uids, images)
+
+    def _check_not_waiting(self, uids: list[str]) -> None:
+        """Raises ValueError for a sample that waits to be forgotten already: that says how it goes at once."""
+        for one in self.ledger.pending():
+            twice = [uid for uid in uids if uid in self.uids.get(one.id, ()) and uid not in self.held]
+            if one.action == "forget" and twice:
+                until = f" until {one.deadline}" if one.deadline else ""
+                raise ValueError(
+                    f"uid {twice[0]!r} waits to be forgotten already{until}, by request {one.id}: "
+                    f"store.hasten({one.id}) forgets it now"
+                )
 
     def _check_readable(self, state: State, uids: list[str]) -> None:
         """Raises DamagedError if images cannot be read of who shares a cluster with samples that are to leave.

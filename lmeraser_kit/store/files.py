@@ -26,6 +26,12 @@ FOLDERS = ("fixed", "versions", "clusters", "samples", "staged")
 RESTORE = "restore them from a copy (a name ends in the hash of the file's bytes, so any true copy will do)"
 
 
+MOVED_ON = (
+    "where the store was opened for reading, somebody who was in it has left since (store.outdated): open it again. "
+    "Else restore it from a copy"
+)
+
+
 class DamagedError(StoreError):
     """Files are missing, truncated or changed.
 
@@ -103,6 +109,8 @@ class ImageFile:
         return self.shape[0]
 
     def __array__(self, dtype=None, copy=None) -> np.ndarray:
+        if not self.path.exists():
+            raise DamagedError([f"{self.path.parent.name}/{self.path.name}"], MOVED_ON)
         images = unpack(read_file(self.path))[0]["images"]
         return images if dtype is None else images.astype(dtype)
 

@@ -59,8 +59,8 @@ class Ledger:
         try:
             self._check_seal(trust)
             self._database = sqlite3.connect(
-                f"{self.path.resolve().as_uri()}?mode=r{'o' if readonly else 'w'}", uri=True
-            )
+                f"{self.path.resolve().as_uri()}?mode=r{'o' if readonly else 'w'}", uri=True, check_same_thread=False
+            )  # threads of a server call one after another (docs/store.md)
             self._database.isolation_level = None  # transactions are written out below
             self._database.executescript("PRAGMA synchronous=EXTRA; PRAGMA secure_delete=ON; PRAGMA temp_store=MEMORY")
             if self._database.execute("PRAGMA integrity_check").fetchone() != ("ok",):
@@ -114,8 +114,8 @@ class Ledger:
         """The time now. Raises StoreError if the clock has been set back to before what is recorded."""
         if back := self.set_back():
             raise StoreError(
-                f"{back}: set the clock right, or leave deadline out, and the request is carried out at once. Nothing "
-                "has been recorded; what was recorded before will be carried out"
+                f"{back}: set the clock right. If it is right now, and was wrong then, nothing can wait until then: "
+                "requests without a deadline are carried out at once, and so is what waited. Nothing has been recorded"
             )
         return moment_of(self.finished())
 

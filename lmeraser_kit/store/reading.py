@@ -69,6 +69,11 @@ class ReadableStore:
 
     __exit__ = close
 
+    @property
+    def outdated(self) -> bool:
+        """Whether a writer has changed the store since it was opened for reading: who has left still answers here."""
+        return self._ledger.moved_on()
+
     def certificates(self) -> list[Certificate]:
         """All certificates since the fit, in order; without the salts, which are not kept."""
         return self._ledger.certificates()
@@ -84,7 +89,7 @@ class ReadableStore:
             DamagedError: If a file is missing, truncated or changed; the message names it.
             StoreError: If there is a file that does not belong there.
         """
-        if self.readonly and self._ledger.moved_on():
+        if self.readonly and self.outdated:
             raise StoreError("a writer has changed the store since it was opened for reading: open it again")
         self._ledger.check()
         self._files.check(self._staged())
