@@ -9,8 +9,10 @@ import zipfile
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from lmeraser_kit import Backbone, LMEraser, PublishedModel, RidgeEraser
+from lmeraser_kit.backbones.weights import write_weights
 from lmeraser_kit.data import load_dataset
 from lmeraser_kit.experiments import profiles
 
@@ -30,6 +32,9 @@ def with_header(header, content=b""):
 
 
 LIE = json.dumps({"a": {"dtype": "F32", "shape": [10**12], "data_offsets": [0, 4 * 10**12]}}).encode()
+BOMB = "a: &a [1, 1]\n" + "".join(
+    f"{b}: &{b} [{', '.join([f'*{a}'] * 9)}]\n" for a, b in zip("abcdefg", "bcdefgh", strict=True)
+)
 FILES = {
     "a pickle": None,
     "a header of an exabyte": struct.pack("<Q", 2**60) + b"{}",
@@ -101,6 +106,64 @@ def test_a_file_of_weights_leads_to_no_other(architecture, arguments, message, b
     (tmp_path / "c.safetensors").write_bytes(with_header(json.dumps(header).encode(), content[8 + n :]))
     with pytest.raises(ValueError, match=message):
         Backbone.load(tmp_path / "c.safetensors")
+
+
+@pytest.mark.parametrize(
+    "content, message",
+    [
+        ("", "names no notebooks"),
+        ("[1, 2]", "names no notebooks"),
+        ("notebooks: [01_backbone]", "names no notebooks: .*expected notebooks: {NAME"),
+        ("notebooks: {01_backbone: }", "01_backbone has None, expected a grid"),
+        ("notebooks: {01_backbon: {seed: [0]}}", "there is no notebook '01_backbon'; did you mean '01_backbone'"),
+        ("[" * 20_000, "too deep"),
+        (f"notebooks: {{01_backbone: {{seed: {[*range(3000)]}, epochs: {[*range(3000)]}}}}}", "9,000,000 times"),
+        (
+            "a: &a [1, 1, 1, 1, 1, 1, 1, 1, 1]\n" + BOMB + "notebooks: {01_backbone: {seed: *h}}",
+            "more than 100,000 values",
+        ),
+    ],
+)
+def test_a_profile_that_is_none_or_explodes_is_refused_at_once(content, message, tmp_path, monkeypatch):
+    (tmp_path / "evil.yaml").write_text(content)
+    monkeypatch.setattr(profiles, "profile_file", lambda name: tmp_path / "evil.yaml")
+    with pytest.raises(ValueError, match=f"evil: .*{message}"):
+        profiles.planned_runs("evil")
+
+
+@pytest.mark.parametrize(
+    "changes, message",
+    [
+        ({"input_size": [3, 12000, 12000]}, "a side of the input in pixels is 12000"),
+        ({"input_size": 5}, "lacks .*expected what timm calls one"),
+        ({"mean": ["a", 0, 0]}, "mean, std and crop_pct is 'a'"),
+        ({"beside": [10**6]}, "a side of the input in pixels is 1000000"),
+        ("null", "the description of a backbone is damaged"),
+        ("[" * 10_000, "the description of a backbone is damaged"),
+        ('[1, {}, {}, "float32"]', "the name in a backbone's description is 1"),
+    ],
+)
+def test_a_description_that_is_none_is_refused(changes, message, backbone, tmp_path):
+    description = json.loads(backbone.description())
+    if isinstance(changes, dict):
+        description[2].update(changes)
+    text = changes if isinstance(changes, str) else json.dumps(description)
+    write_weights(tmp_path / "b.safetensors", backbone.state_dict(), {"lmeraser_kit.backbone": text})
+    with pytest.raises(ValueError, match=message):
+        Backbone.load(tmp_path / "b.safetensors")
+
+
+def test_a_folder_of_images_with_a_pipe_or_a_circle_is_refused(tmp_path):
+    for name in ("cat", "dog"):
+        (tmp_path / "pets" / name).mkdir(parents=True)
+        Image.new("RGB", (8, 8)).save(tmp_path / "pets" / name / "1.png")
+    (tmp_path / "pets" / "cat" / "loop").symlink_to(tmp_path / "pets")
+    with pytest.raises(ValueError, match="loop is a link to a folder that it lies in"):
+        load_dataset("pets", root=tmp_path)
+    (tmp_path / "pets" / "cat" / "loop").unlink()
+    os.mkfifo(tmp_path / "pets" / "cat" / "2.png")
+    with pytest.raises(ValueError, match=r"2.png is no file, but a pipe"):
+        load_dataset("pets", root=tmp_path)
 
 
 def test_a_profile_runs_no_code(tmp_path, monkeypatch):

@@ -272,7 +272,7 @@ class Backbone(DisplayedBackbone):
         cls, description: str, state: dict, device: str, module: torch.nn.Module | None = None
     ) -> Backbone:
         """The backbone of a `description` and a `state_dict`; of a module, that module is needed. Raises ValueError."""
-        architecture, arguments, config, precision = json.loads(description)
+        architecture, arguments, config, precision = networks.described(description)
         own = "stages" in arguments
         architecture = same_module(architecture, module) if own else networks.checked(architecture, arguments, state)
         return cls(architecture, arguments, state, config, device, precision)

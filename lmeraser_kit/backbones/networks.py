@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import json
 import math
 from collections.abc import Sequence
 
@@ -10,7 +11,7 @@ import numpy as np
 import torch
 
 from lmeraser_kit import checks
-from lmeraser_kit.backbones.preprocessing import NOTED, data_config
+from lmeraser_kit.backbones.preprocessing import NOTED, check_config, data_config
 from lmeraser_kit.backbones.timm_models import create_model
 from lmeraser_kit.ground.hashing import code_of, digest
 
@@ -31,6 +32,18 @@ def build(architecture: Architecture, arguments: dict) -> torch.nn.Module:
         with torch.random.fork_rng():  # the weights that creation draws are replaced at once
             return create_model(architecture, **arguments)
     return copy.deepcopy(architecture)
+
+
+def described(description: str) -> tuple[str, dict, dict, str]:
+    """Name, arguments, data config and precision of a backbone's description. Raises ValueError if it is none."""
+    try:
+        name, arguments, config, precision = json.loads(description)
+    except (ValueError, TypeError, RecursionError) as error:
+        raise ValueError(f"the description of a backbone is damaged: {error}") from error
+    for what, value, kind in (("name", name, str), ("arguments", arguments, dict), ("config", config, dict)):
+        checks.instance(f"the {what} in a backbone's description", value, kind)
+    check_config(config)
+    return name, arguments, config, precision
 
 
 def checked(name: str, arguments: dict, state: dict[str, torch.Tensor]) -> str:
@@ -55,7 +68,9 @@ def checked(name: str, arguments: dict, state: dict[str, torch.Tensor]) -> str:
     try:
         with torch.device("meta"):  # shapes, and no memory
             expected = {key: tensor.shape for key, tensor in build(name, arguments).state_dict().items()}
-    except (TypeError, AssertionError, RuntimeError) as error:
+    except ValueError:
+        raise
+    except Exception as error:
         raise ValueError(f"timm makes no {name!r} with the arguments {arguments!r:.200}: {error}") from error
     found = {key: tensor.shape for key, tensor in state.items() if not key.startswith(NOTED)}
     wrong = sorted(key for key in expected.keys() | found.keys() if expected.get(key) != found.get(key))

@@ -9,6 +9,8 @@ import numpy as np
 import torch
 from torchvision.transforms.v2 import functional as transforms
 
+from lmeraser_kit import checks
+
 STANDARD = ("lmeraser_kit.mean", "lmeraser_kit.scale")  # names of a standardisation among a backbone's weights
 ROUNDING = ("lmeraser_kit.step", "lmeraser_kit.mean_square")  # and of a rounding
 CONFIG = ("input_size", "interpolation", "mean", "std", "crop_pct", "beside")  # the last is the kit's own
@@ -18,7 +20,25 @@ START = {
     "bias": "lmeraser_kit.start.bias",
 }
 NOTED = "lmeraser_kit."  # what the names of all of these begin with
+MOST_SIDE = 4096  # pixels; timm's largest are of 1,024
 MOST = 2**15 - 1  # the largest whole number that a rounded feature can be: 16 bits, without the most negative one
+
+
+def check_config(config: dict) -> None:
+    """Refuse a data config that is none, or asks for views that take more memory than any network has use for.
+
+    Raises:
+        ValueError: If it is.
+    """
+    try:
+        sides = [*config["input_size"][1:], *(config.get("beside") or ())]
+        moments = [*config["mean"], *config["std"], config["crop_pct"]]
+    except (KeyError, TypeError) as error:
+        raise ValueError(f"the data config {config!r:.200} lacks {error}, expected what timm calls one") from error
+    for side in sides:
+        checks.whole("a side of the input in pixels", side, 1, MOST_SIDE)
+    for value in moments:
+        checks.number("mean, std and crop_pct", value, -math.inf)
 
 
 def data_config(

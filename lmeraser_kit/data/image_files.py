@@ -104,7 +104,8 @@ def _labelled(folder: Path, classes: list[str]) -> list[tuple[Path, int]]:
     if len(classes) < 2 or not any(images):
         n_images = sum(map(len, images))
         raise ValueError(
-            f"{folder} holds {len(classes)} class folders with {n_images} images: expected CLASS/IMAGE files"
+            f"{folder} holds {len(classes)} class folders with {n_images} images: expected files CLASS/IMAGE, of two "
+            "classes at least"
         )
     if empty := [name for name, files in zip(classes, images, strict=True) if not files]:
         raise ValueError(

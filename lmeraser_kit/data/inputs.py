@@ -57,7 +57,7 @@ def files_below(folder: Path) -> list[Path]:
     """All files below a folder, sorted; links are followed, and what is hidden (.NAME) is left out.
 
     Raises:
-        ValueError: If a folder cannot be read.
+        ValueError: If a folder cannot be read, a link leads to a folder that it lies in, or something is no file.
     """
 
     def refuse(error: OSError) -> None:
@@ -66,7 +66,14 @@ def files_below(folder: Path) -> list[Path]:
     files = []
     for here, folders, names in os.walk(folder, onerror=refuse, followlinks=True):
         folders[:] = [name for name in folders if not name.startswith(".")]
+        for link in (Path(here, name) for name in folders if Path(here, name).is_symlink()):
+            if link.resolve() in (above := Path(here).resolve(), *above.parents):
+                raise ValueError(
+                    f"{link} is a link to a folder that it lies in, so that its files come again: remove it"
+                )
         files += [Path(here, name) for name in names if not name.startswith(".")]
+    if strange := [file for file in files if not file.is_file() and file.exists()]:
+        raise ValueError(f"{strange[0]} is no file, but a pipe, socket or device: remove it")
     return sorted(files)
 
 

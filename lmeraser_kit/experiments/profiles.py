@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import itertools
+import math
 import re
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,8 @@ import yaml
 
 from lmeraser_kit.experiments.parameters import check_parameters
 from lmeraser_kit.experiments.results import NOTEBOOKS, profile_file
+
+MOST_RUNS, MOST_VALUES = 10_000, 10**5
 
 
 def expand(grid: dict) -> list[dict]:
@@ -64,6 +67,45 @@ def plan(config: dict, notebooks: Path | str = NOTEBOOKS) -> dict[tuple[str, str
                 check_parameters(Path(notebooks) / f"{notebook}.ipynb", parameters)
                 runs[notebook, name] = parameters
     return runs
+
+
+def _checked(profile: Any) -> dict:
+    """What a file holds, if it has the form of a profile, and a size that can be run. Raises ValueError."""
+    notebooks = profile.get("notebooks") if isinstance(profile, dict) else None
+    if not isinstance(notebooks, dict) or not notebooks:
+        raise ValueError(
+            "the profile names no notebooks: nothing would run; expected notebooks: {NAME: {PARAMETER: ...}}"
+        )
+    if _size(profile) > MOST_VALUES:
+        raise ValueError(f"it holds more than {MOST_VALUES:,} values")
+    known = [path.stem for path in NOTEBOOKS.glob("*.ipynb")]
+    for notebook, grids in notebooks.items():
+        if notebook not in known:
+            near = difflib.get_close_matches(str(notebook), known, 1)
+            raise ValueError(f"there is no notebook {notebook!r}" + (f"; did you mean {near[0]!r}?" if near else ""))
+        several = grids if isinstance(grids, list) else [grids]
+        if not several or not all(isinstance(grid, dict) for grid in several):
+            raise ValueError(
+                f"{notebook} has {grids!r:.80}, expected a grid, {{PARAMETER: VALUES, ...}}, or a list of them"
+            )
+        n = sum(math.prod(len(v) for v in grid.values() if isinstance(v, list)) for grid in several)
+        if n > MOST_RUNS:
+            raise ValueError(
+                f"{notebook} would run {n:,} times, and a profile has at most {MOST_RUNS:,} runs: sweep less"
+            )
+    return profile
+
+
+def _size(value: Any, left: int = MOST_VALUES) -> int:
+    """How many values there are, each as often as it is referred to; no more than `left` are counted."""
+    if not isinstance(value, (dict, list)):
+        return 1
+    n = 1
+    for one in [*value, *value.values()] if isinstance(value, dict) else value:
+        n += _size(one, left - n)
+        if n > left:
+            break
+    return n
 
 
 def _title(name: Any) -> str:
@@ -132,6 +174,8 @@ def planned_runs(profile: str, changes: str = "{}") -> dict[tuple[str, str], dic
             f"SET is {changes!r:.80}, expected names and values, such as '{{seed: [0]}}': {error}"
         ) from error
     try:
-        return plan(changed(yaml.safe_load(path.read_text()), values))
+        return plan(changed(_checked(yaml.safe_load(path.read_text())), values))
+    except RecursionError:
+        raise ValueError(f"{profile}: brackets in brackets, too deep to be a profile") from None
     except (ValueError, yaml.YAMLError) as error:
         raise ValueError(f"{profile}: {error}") from error

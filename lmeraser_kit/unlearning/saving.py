@@ -130,9 +130,13 @@ def load_eraser(kind: type, path: Path, device: str) -> Any:
     device, (tensors, metadata) = str(pick_device(device)), read_weights(path)
     if KEY not in metadata:
         raise ValueError(f"{path} is no eraser of this kit: eraser.save(path) writes one")
-    about = json.loads(metadata[KEY])
-    if about["class"] != kind.__name__:
-        raise ValueError(f"{path} is of the class {about['class']}: {about['class']}.load(path) reads it")
+    try:
+        about = json.loads(metadata[KEY])
+        named = about["class"]
+    except (ValueError, TypeError, KeyError, RecursionError) as error:
+        raise ValueError(f"{path} cannot be read ({type(error).__name__}: {error}): is it damaged?") from error
+    if named != kind.__name__:
+        raise ValueError(f"{path} is of the class {named}: {named}.load(path) reads it")
     try:
         weights = {n.removeprefix("backbone/"): tensors.pop(n) for n in list(tensors) if n.startswith("backbone/")}
         arrays = [tensors[f"array/{i}"].numpy() for i in range(len(tensors))]
