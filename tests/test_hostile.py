@@ -32,9 +32,9 @@ def with_header(header, content=b""):
 
 
 LIE = json.dumps({"a": {"dtype": "F32", "shape": [10**12], "data_offsets": [0, 4 * 10**12]}}).encode()
-BOMB = "a: &a [1, 1]\n" + "".join(
-    f"{b}: &{b} [{', '.join([f'*{a}'] * 9)}]\n" for a, b in zip("abcdefg", "bcdefgh", strict=True)
-)
+NINE = ", ".join
+BOMB = "a: &a [1, 1]\n"  # of nine to the eighth values
+BOMB += "".join(f"{b}: &{b} [{NINE([f'*{a}'] * 9)}]\n" for a, b in zip("abcdefg", "bcdefgh", strict=True))
 FILES = {
     "a pickle": None,
     "a header of an exabyte": struct.pack("<Q", 2**60) + b"{}",
@@ -119,7 +119,7 @@ def test_a_file_of_weights_leads_to_no_other(architecture, arguments, message, b
         ("[" * 20_000, "too deep"),
         (f"notebooks: {{01_backbone: {{seed: {[*range(3000)]}, epochs: {[*range(3000)]}}}}}", "9,000,000 times"),
         (
-            "a: &a [1, 1, 1, 1, 1, 1, 1, 1, 1]\n" + BOMB + "notebooks: {01_backbone: {seed: *h}}",
+            BOMB + "notebooks: {01_backbone: {seed: *h}}",
             "more than 100,000 values",
         ),
     ],
