@@ -32,9 +32,10 @@ def with_header(header, content=b""):
 
 
 LIE = json.dumps({"a": {"dtype": "F32", "shape": [10**12], "data_offsets": [0, 4 * 10**12]}}).encode()
-NINE = ", ".join
 BOMB = "a: &a [1, 1]\n"  # of nine to the eighth values
-BOMB += "".join(f"{b}: &{b} [{NINE([f'*{a}'] * 9)}]\n" for a, b in zip("abcdefg", "bcdefgh", strict=True))
+BOMB += "".join(
+    "{}: &{} [{}]\n".format(b, b, ", ".join([f"*{a}"] * 9)) for a, b in zip("abcdefg", "bcdefgh", strict=True)
+)
 FILES = {
     "a pickle": None,
     "a header of an exabyte": struct.pack("<Q", 2**60) + b"{}",

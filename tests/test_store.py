@@ -461,6 +461,14 @@ def test_two_backups_into_one_folder_do_not_take_each_others_files(make_store, t
     assert not partial.exists()
 
 
+def test_a_store_without_its_ledger_is_no_empty_folder(make_store):
+    store = make_store()
+    store.close()
+    (store.folder / "ledger.sqlite").unlink()
+    with pytest.raises(DamagedError, match=r"ledger.sqlite; all else of the store in .* is there: restore"):
+        Store.open(store.folder)
+
+
 def test_a_store_says_in_a_line_what_it_holds(make_store):
     store = make_store()
     n = len(store.eraser.state_)

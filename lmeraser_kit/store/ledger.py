@@ -23,7 +23,7 @@ from pathlib import Path
 from lmeraser_kit.ground.files import flush_folder, replace_file
 from lmeraser_kit.ground.hashing import digest
 from lmeraser_kit.store.certificate import Certificate
-from lmeraser_kit.store.files import DamagedError, StoreError
+from lmeraser_kit.store.files import RESTORE, DamagedError, StoreError
 from lmeraser_kit.store.locks import lock
 from lmeraser_kit.store.recorded import RECORD, TABLES, Recorded
 from lmeraser_kit.store.times import SLACK, clock, moment_of, text_of
@@ -54,6 +54,8 @@ class Ledger:
             folder / "ledger.seal",
         )
         if not self.path.is_file():
+            if any((folder / "versions").glob("*")):
+                raise DamagedError([self.path.name], f"all else of the store in {folder} is there: {RESTORE}")
             raise StoreError(f"no store in {folder}: Store.create makes one")
         self._lock = None if readonly else lock(folder)
         try:
