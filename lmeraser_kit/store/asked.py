@@ -93,7 +93,7 @@ class Requests:
     ) -> dict:
         """Record a request to forget; see `Store.request_forget`."""
         owners = request(uids, owner)
-        self._check_not_waiting([] if owners else checks.names("uids", getattr(uids, "uids", uids)))
+        self._check_not_waiting([] if owner is not None else checks.names("uids", getattr(uids, "uids", uids)))
         uids = named(uids, self.held) if owner is None else owned_by(owners, self.held)
         if not uids:
             raise ValueError("no uid is named: who is to be forgotten?")
