@@ -203,7 +203,7 @@ def test_folders_with_a_test_part_and_wrong_folders(tmp_path):
     with pytest.raises(ValueError, match="different class folders, such as 'class-9'"):
         read_source("both", tmp_path)
     (tmp_path / "nothing" / "here").mkdir(parents=True)
-    with pytest.raises(ValueError, match="1 class folders with 0 images: expected CLASS/IMAGE"):
+    with pytest.raises(ValueError, match="1 class folders with 0 images: expected files CLASS/IMAGE"):
         load_dataset("nothing", root=tmp_path)
 
 

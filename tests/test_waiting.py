@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from lmeraser_kit import HashClusters, HierarchicalClusters, RidgeEraser, Samples, Store
@@ -100,15 +100,19 @@ def test_waiting_is_the_optimum_where_a_request_hits_one_cluster(stream):
     assert mine == cost(requests, cheapest(requests, sizes), sizes) == least_cost(requests, sizes)
 
 
+TOGETHER = [TimedRequest(0.0, 1.0, {0: 1}), TimedRequest(0.0, 7.0, {0: 1, 1: 1, 2: 1})]  # come at one moment
+
+
 @settings(max_examples=150, deadline=None)
 @given(streams(several=True))
-def test_owners_meet_their_deadlines_between_the_bound_and_each_at_once(stream):
+@example((TOGETHER, {0: 12, 1: 12, 2: 37}))  # at once they are one batch of three clusters, by the plan two of four
+def test_owners_meet_their_deadlines_between_the_bound_and_each_by_itself(stream):
     requests, sizes = stream
     times = at_latest(requests, sizes)
     found, best = schedule_cost(requests, times, sizes), cost(requests, cheapest(requests, sizes), sizes)
     assert not found["missed"] and found["longest_wait"] <= 45 + 1e-9
     assert least_cost(requests, sizes) <= best <= found["samples"]
-    assert found["clusters"] <= schedule_cost(requests, at_once(requests), sizes)["clusters"]
+    assert found["clusters"] <= sum(len(one.leaving) for one in requests)  # each by itself
     assert not schedule_cost(requests, in_periods(requests, 30), sizes)["missed"]
 
 
